@@ -91,9 +91,49 @@ impl Kind {
             Kind::RequestAborted | Kind::Cancel | Kind::Drain | Kind::Done => 0,
         }
     }
+
+    /// Whether [`FLAG_END`] has a meaning for this kind; on any other it is a reserved bit.
+    pub const fn may_end(self) -> bool {
+        match self {
+            Kind::Request | Kind::RequestBody | Kind::ResponseHead | Kind::ResponseBody => true,
+            Kind::Hello
+            | Kind::RequestTrailers
+            | Kind::RequestAborted
+            | Kind::ResponseCredit
+            | Kind::Cancel
+            | Kind::Drain
+            | Kind::Ready
+            | Kind::Refused
+            | Kind::ResponseTrailers
+            | Kind::Failed
+            | Kind::RequestCredit
+            | Kind::Log
+            | Kind::Done => false,
+        }
+    }
+
+    /// Whether frames of this kind belong to the link as a whole, so that their id is [`RequestId::NONE`].
+    pub const fn is_of_link(self) -> bool {
+        match self {
+            Kind::Hello | Kind::Drain | Kind::Ready | Kind::Refused => true,
+            Kind::Request
+            | Kind::RequestBody
+            | Kind::RequestTrailers
+            | Kind::RequestAborted
+            | Kind::ResponseCredit
+            | Kind::Cancel
+            | Kind::ResponseHead
+            | Kind::ResponseBody
+            | Kind::ResponseTrailers
+            | Kind::Failed
+            | Kind::RequestCredit
+            | Kind::Log
+            | Kind::Done => false,
+        }
+    }
 }
 
-/// Flag of `Request`, `RequestBody`, `ResponseHead` and `ResponseBody`: no body byte follows in this message.
+/// Flag of the kinds for which [`Kind::may_end`] holds: no body byte follows in this message.
 pub const FLAG_END: u8 = 0b0000_0001;
 
 /// The header of a frame, already checked against [`Kind::payload_bytes_max`].
@@ -113,19 +153,19 @@ impl FrameHeader {
         };
         let [l0, l1, l2, l3, kind, flags, r0, r1, id @ ..] = *raw;
         let kind = Kind::from_byte(kind).ok_or(FrameError::UnknownKind(kind))?;
-        if flags & !FLAG_END != 0 || [r0, r1] != [0, 0] {
+        let allowed = if kind.may_end() { FLAG_END } else { 0 };
+        if flags & !allowed != 0 || [r0, r1] != [0, 0] {
             return Err(FrameError::ReservedBits(kind));
+        }
+        let request = RequestId(u64::from_le_bytes(id));
+        if kind.is_of_link() && request != RequestId::NONE {
+            return Err(FrameError::IdOfLink(kind));
         }
         let payload_bytes = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         if payload_bytes > kind.payload_bytes_max() {
             return Err(FrameError::TooLong { kind, payload_bytes });
         }
-        Ok(Some(FrameHeader {
-            kind,
-            end: flags & FLAG_END != 0,
-            request: RequestId(u64::from_le_bytes(id)),
-            payload_bytes,
-        }))
+        Ok(Some(FrameHeader { kind, end: flags & FLAG_END != 0, request, payload_bytes }))
     }
 
     /// The bytes of this header.
@@ -220,6 +260,7 @@ impl FrameBuffer {
 pub enum FrameError {
     UnknownKind(u8),
     ReservedBits(Kind),
+    IdOfLink(Kind),
     TooLong { kind: Kind, payload_bytes: usize },
 }
 
@@ -228,11 +269,10 @@ impl fmt::Display for FrameError {
         match self {
             FrameError::UnknownKind(byte) => write!(f, "unknown frame kind 0x{byte:02x}"),
             FrameError::ReservedBits(kind) => write!(f, "reserved bits set in a {kind:?} frame"),
-            FrameError::TooLong { kind, payload_bytes } => write!(
-                f,
-                "{kind:?} frame of {payload_bytes} bytes, more than {}",
-                kind.payload_bytes_max()
-            ),
+            FrameError::IdOfLink(kind) => write!(f, "a request id in a {kind:?} frame"),
+            FrameError::TooLong { kind, payload_bytes } => {
+                write!(f, "{kind:?} frame of {payload_bytes} bytes, more than {}", kind.payload_bytes_max())
+            }
         }
     }
 }
@@ -244,7 +284,8 @@ mod tests {
     use super::*;
 
     fn header(kind: Kind, payload_bytes: usize) -> FrameHeader {
-        FrameHeader { kind, end: true, request: RequestId(7), payload_bytes }
+        let request = if kind.is_of_link() { RequestId::NONE } else { RequestId(7) };
+        FrameHeader { kind, end: kind.may_end(), request, payload_bytes }
     }
 
     #[test]
@@ -273,6 +314,22 @@ mod tests {
             let mut raw = header(Kind::Done, 0).to_bytes();
             raw[at] = value;
             assert_eq!(FrameHeader::parse(&raw), Err(FrameError::ReservedBits(Kind::Done)));
+        }
+    }
+
+    #[test]
+    fn an_end_flag_is_refused_where_it_has_no_meaning() {
+        for kind in Kind::ALL.into_iter().filter(|kind| !kind.may_end()) {
+            let raw = FrameHeader { end: true, ..header(kind, 0) }.to_bytes();
+            assert_eq!(FrameHeader::parse(&raw), Err(FrameError::ReservedBits(kind)));
+        }
+    }
+
+    #[test]
+    fn a_frame_of_the_link_itself_has_no_request_id() {
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_of_link()) {
+            let raw = FrameHeader { request: RequestId(1), ..header(kind, 0) }.to_bytes();
+            assert_eq!(FrameHeader::parse(&raw), Err(FrameError::IdOfLink(kind)));
         }
     }
 
