@@ -95,11 +95,9 @@ pub enum CodecError {
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CodecError::TooLong { kind, payload_bytes } => write!(
-                f,
-                "{kind:?} of {payload_bytes} bytes, more than {}",
-                kind.payload_bytes_max()
-            ),
+            CodecError::TooLong { kind, payload_bytes } => {
+                write!(f, "{kind:?} of {payload_bytes} bytes, more than {}", kind.payload_bytes_max())
+            }
             CodecError::LeftOver { kind, bytes } => write!(f, "{bytes} bytes left over after a {kind:?}"),
             CodecError::Undecodable { kind, reason } => write!(f, "undecodable {kind:?}: {reason}"),
             CodecError::WrongVersion { ours, theirs } => {

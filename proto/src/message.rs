@@ -199,15 +199,33 @@ pub struct LogLine<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ToWorker<'a> {
     Hello(Hello<'a>),
-    Request { id: RequestId, head: RequestHead<'a>, end: bool },
-    RequestBody { id: RequestId, bytes: &'a [u8], end: bool },
-    RequestTrailers { id: RequestId, trailers: Trailers<'a> },
+    Request {
+        id: RequestId,
+        head: RequestHead<'a>,
+        end: bool,
+    },
+    RequestBody {
+        id: RequestId,
+        bytes: &'a [u8],
+        end: bool,
+    },
+    RequestTrailers {
+        id: RequestId,
+        trailers: Trailers<'a>,
+    },
     /// The rest of the body will not come; the guest must not take it for complete.
-    RequestAborted { id: RequestId },
+    RequestAborted {
+        id: RequestId,
+    },
     /// The worker may send this many more bytes of the response's body.
-    ResponseCredit { id: RequestId, bytes: u32 },
+    ResponseCredit {
+        id: RequestId,
+        bytes: u32,
+    },
     /// Stop this request: its deadline has passed. Answered by `Failed` and `Done`, or by `Done` alone.
-    Cancel { id: RequestId },
+    Cancel {
+        id: RequestId,
+    },
     /// Finish what has started and exit.
     Drain,
 }
@@ -217,15 +235,37 @@ pub enum ToWorker<'a> {
 pub enum ToSupervisor<'a> {
     Ready(Ready<'a>),
     Refused(Refused<'a>),
-    ResponseHead { id: RequestId, head: ResponseHead<'a>, end: bool },
-    ResponseBody { id: RequestId, bytes: &'a [u8], end: bool },
-    ResponseTrailers { id: RequestId, trailers: Trailers<'a> },
-    Failed { id: RequestId, failure: Failure<'a> },
+    ResponseHead {
+        id: RequestId,
+        head: ResponseHead<'a>,
+        end: bool,
+    },
+    ResponseBody {
+        id: RequestId,
+        bytes: &'a [u8],
+        end: bool,
+    },
+    ResponseTrailers {
+        id: RequestId,
+        trailers: Trailers<'a>,
+    },
+    Failed {
+        id: RequestId,
+        failure: Failure<'a>,
+    },
     /// The supervisor may send this many more bytes of the request's body.
-    RequestCredit { id: RequestId, bytes: u32 },
-    Log { id: RequestId, line: LogLine<'a> },
+    RequestCredit {
+        id: RequestId,
+        bytes: u32,
+    },
+    Log {
+        id: RequestId,
+        line: LogLine<'a>,
+    },
     /// The last frame of a request: its instance is gone, and no frame with this id follows.
-    Done { id: RequestId },
+    Done {
+        id: RequestId,
+    },
 }
 
 impl<'a> ToWorker<'a> {
@@ -375,11 +415,7 @@ pub fn cut_text(text: &str, bytes_max: usize) -> &str {
 
 fn version(kind: Kind, payload: &[u8]) -> Result<(), CodecError> {
     let theirs: u16 = decode_prefix(kind, payload)?;
-    if theirs == PROTOCOL_VERSION {
-        Ok(())
-    } else {
-        Err(CodecError::WrongVersion { ours: PROTOCOL_VERSION, theirs })
-    }
+    if theirs == PROTOCOL_VERSION { Ok(()) } else { Err(CodecError::WrongVersion { ours: PROTOCOL_VERSION, theirs }) }
 }
 
 fn check_ready(kind: Kind, ready: &Ready<'_>) -> Result<(), CodecError> {
