@@ -1,0 +1,5 @@
+//! The end-to-end tests: one binary, a module for each part of what `rusmd` promises.
+//!
+//! Owns no code but the list of modules; the harness is this package's library.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails by panicking")]

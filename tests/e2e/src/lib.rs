@@ -1,0 +1,25 @@
+//! The harness of the end-to-end tests: starts the real `rusmd` with real components and talks to it over real sockets.
+//!
+//! | room | owns |
+//! | --- | --- |
+//! | `manifest` | the text of a test's `rusm.toml` |
+//! | `server` | one running `rusmd`, its log, and the proof at its end that nothing leaked |
+//! | `client` | one connection of raw bytes |
+//! | `process` | what `/proc` says |
+//! | `paths` | binaries, components, scratch directories |
+//! | `wait` | the clock |
+//!
+//! Every server that a test starts is checked when it is dropped: it must stop cleanly, leave no process behind, have given
+//! back every descriptor, have stayed small and single-threaded, and have logged no error that the test did not declare.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails by panicking")]
+
+pub mod client;
+pub mod manifest;
+pub mod paths;
+pub mod process;
+pub mod server;
+pub mod wait;
+
+pub use client::{Client, ClientError, Response};
+pub use server::{Server, Setup};
