@@ -63,7 +63,9 @@ fn update(directory: &Path) {
         };
         write(&corpora.join(target).join(name), &bytes);
     }
-    let stream: Vec<u8> = samples::all().into_iter().flat_map(|(_, message)| message.encode()).collect();
+    let bytes_per_read = 7;
+    let mut stream = vec![bytes_per_read];
+    stream.extend(samples::all().into_iter().flat_map(|(_, message)| message.encode()));
     write(&corpora.join("frame/every_sample"), &stream);
 }
 
