@@ -3,3 +3,11 @@
 //! Owns no code but the list of modules; the harness is this package's library.
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails by panicking")]
+
+mod bodies;
+mod cli;
+mod common;
+mod contract;
+mod http;
+mod shutdown;
+mod workers;

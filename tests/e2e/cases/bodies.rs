@@ -1,0 +1,209 @@
+//! Bodies: large ones both ways in constant memory, slow readers, and responses that break off.
+//!
+//! Owns the promise that neither process grows with a body, and that a body which did not end well is never ended well.
+
+use std::io::Write as _;
+use std::thread;
+
+use rusmd_e2e::client::Framing;
+use rusmd_e2e::{Client, ClientError, Server, process, wait};
+
+use crate::common::{Form, HELLO};
+
+const MIB: usize = 1 << 20;
+/// Most anonymous memory that a worker may have beside a streaming guest, in KiB.
+const WORKER_RESIDENT_KIB_MAX: u64 = 160 * 1024;
+
+/// Byte `n` of every test body: a sequence that shows shifted, lost and doubled bytes.
+fn byte(n: usize) -> u8 {
+    (n % 251) as u8
+}
+
+fn body(length: usize) -> Vec<u8> {
+    (0..length).map(byte).collect()
+}
+
+/// Sends a body of `length` bytes from a thread, chunked or by length, while the caller reads what comes back.
+#[track_caller]
+fn echo(server: &Server, length: usize, chunked: bool) {
+    let mut client = server.connect();
+    let framing = if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {length}") };
+    client.send(format!("POST /echo HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
+    let mut sender = client.sender();
+    let upload = thread::spawn(move || {
+        // A multiple of the sequence's period, so that every piece begins where the last one ended.
+        let piece = body(251 * 1024);
+        let mut left = length;
+        while left > 0 {
+            let bytes = &piece[..left.min(piece.len())];
+            if chunked {
+                sender.write_all(format!("{:x}\r\n", bytes.len()).as_bytes())?;
+            }
+            sender.write_all(bytes)?;
+            if chunked {
+                sender.write_all(b"\r\n")?;
+            }
+            left -= bytes.len();
+        }
+        if chunked { sender.write_all(b"0\r\n\r\n") } else { Ok(()) }
+    });
+    let head = client.try_head().expect("the echo answers");
+    assert_eq!(head.status, 200);
+    let mut seen = 0;
+    let whole = client.try_body(&head, "POST", |bytes| {
+        for (n, value) in bytes.iter().enumerate() {
+            assert_eq!(*value, byte(seen + n), "byte {}", seen + n);
+        }
+        seen += bytes.len();
+    });
+    assert!(whole.is_ok(), "after {seen} bytes: {whole:?}");
+    assert_eq!(seen, length);
+    upload.join().expect("the upload does not panic").expect("the server takes the whole body");
+    client.get("/hello");
+    client.response().assert(200, HELLO);
+}
+
+#[track_caller]
+fn assert_workers_small(server: &Server) {
+    for worker in server.workers() {
+        if let Some(usage) = process::usage(worker) {
+            assert!(usage.resident_kib_peak < WORKER_RESIDENT_KIB_MAX, "worker {worker}: {usage:?}");
+        }
+    }
+}
+
+#[test]
+fn handlers_take_and_give_a_megabyte() {
+    let server = Form::Handlers.setup().resident_kib_max(32 * 1024).start();
+    for length in [0, 1, 65_535, 65_536, 65_537, MIB] {
+        echo(&server, length, false);
+        echo(&server, length, true);
+    }
+}
+
+#[test]
+fn a_wasi_http_component_streams_bodies_of_every_size() {
+    let server = Form::Wasi.setup().start();
+    for length in [0, 1, 65_535, 65_536, 65_537, 262_143, 262_144, 262_145, MIB, 64 * MIB] {
+        echo(&server, length, false);
+    }
+    for length in [0, 1, 65_536, 262_145, 8 * MIB] {
+        echo(&server, length, true);
+    }
+    assert_workers_small(&server);
+}
+
+#[test]
+fn a_quarter_of_a_gigabyte_streams_in_constant_memory() {
+    let server = Form::Wasi.setup().server("request-timeout-ms", 120_000).start();
+    echo(&server, 256 * MIB, true);
+    assert_workers_small(&server);
+}
+
+#[test]
+fn typescript_streams_sixteen_megabytes_both_ways() {
+    let server = Form::TypeScript.setup().server("request-timeout-ms", 120_000).start();
+    echo(&server, MIB, false);
+    echo(&server, 16 * MIB, true);
+}
+
+#[test]
+fn a_large_download_to_a_slow_reader_is_not_buffered() {
+    const BYTES: usize = 64 * MIB;
+    let server = Form::Wasi.setup().server("request-timeout-ms", 120_000).start();
+    let mut slow = server.connect();
+    slow.get(&format!("/download?bytes={BYTES}"));
+    let head = slow.try_head().expect("the download begins");
+    assert_eq!(head.status, 200);
+    // While nothing is read, the server fills the socket, the window, and then waits.
+    let mut last = 0;
+    wait::until("the supervisor has stopped growing", || {
+        let usage = server.usage().resident_kib;
+        let settled = usage == last;
+        last = usage;
+        settled
+    });
+    server.get("/hello").assert(200, HELLO);
+    let mut seen = 0;
+    slow.try_body(&head, "GET", |bytes| seen += bytes.len()).expect("the download is whole");
+    assert_eq!(seen, BYTES);
+    assert_workers_small(&server);
+}
+
+#[test]
+fn a_client_that_leaves_in_mid_download_leaves_nothing_behind() {
+    let server = Form::Wasi.setup().start();
+    for _ in 0..5 {
+        let mut client = server.connect();
+        client.get(&format!("/download?bytes={}", 64 * MIB));
+        client.wait_for_bytes(MIB).expect("the download begins");
+        drop(client);
+    }
+    server.get("/hello").assert(200, HELLO);
+}
+
+#[test]
+fn a_client_that_leaves_in_mid_upload_leaves_nothing_behind() {
+    let server = Form::Wasi.setup().start();
+    for _ in 0..5 {
+        let mut client = server.connect();
+        client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
+        client.send(vec![b'x'; 300 * 1024]);
+        client.wait_for_bytes(100 * 1024).expect("the echo begins");
+        drop(client);
+    }
+    server.get("/hello").assert(200, HELLO);
+}
+
+/// The response must begin, and then break off so that no client can take it for whole.
+#[track_caller]
+fn is_cut(form: Form, path: &str, log: &[&str]) {
+    let server = form.setup().server("request-timeout-ms", 1_500).expect_error("request").start();
+    let mut client = server.connect();
+    client.get(path);
+    let head = client.try_head().expect("the head comes");
+    assert_eq!(head.status, 200);
+    assert_ne!(head.framing("GET").expect("the head is unambiguous"), Framing::UntilClose, "a cut would not show");
+    let mut seen = Vec::new();
+    match client.try_body(&head, "GET", |bytes| seen.extend_from_slice(bytes)) {
+        Err(ClientError::Cut { .. } | ClientError::Reset) => {}
+        Ok(_) => panic!("the body ends as though it were whole: {:?}", String::from_utf8_lossy(&seen)),
+        Err(error) => panic!("{error}"),
+    }
+    if !log.is_empty() {
+        server.wait_for_log(log);
+    }
+    let mut again: Client = server.connect();
+    again.get("/hello");
+    again.response().assert(200, HELLO);
+}
+
+#[test]
+fn a_panic_after_the_head_cuts_the_connection() {
+    is_cut(Form::Wasi, "/panic-after-head", &["trap"]);
+}
+
+#[test]
+fn a_deadline_after_the_head_cuts_the_connection() {
+    is_cut(Form::Wasi, "/spin-after-head", &["deadline"]);
+}
+
+#[test]
+fn a_body_shorter_than_promised_cuts_the_connection() {
+    is_cut(Form::Wasi, "/short-body", &[]);
+}
+
+#[test]
+fn a_stalled_body_is_cut_at_the_deadline() {
+    is_cut(Form::Wasi, "/stall", &["deadline"]);
+}
+
+#[test]
+fn an_exception_after_the_head_cuts_the_connection() {
+    is_cut(Form::TypeScript, "/throw-after-head", &["thrown after the head on purpose"]);
+}
+
+#[test]
+fn a_typescript_body_shorter_than_promised_cuts_the_connection() {
+    is_cut(Form::TypeScript, "/short-body", &[]);
+}

@@ -1,0 +1,222 @@
+//! What happens when workers die, hang, are all busy, or when the client of a request has left.
+//!
+//! Owns the rows of the contract about processes, deadlines and the queue. The faults come from outside, by signals, or from
+//! guests that spin and sleep.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rusmd_e2e::wait::{self, Stopwatch};
+use rusmd_e2e::{Client, Server, process};
+
+use crate::common::{Form, HELLO, assert_failed};
+
+/// A deadline that a test waits for.
+const SHORT_MS: u32 = 700;
+/// A deadline that no test reaches.
+const LONG_MS: u32 = 120_000;
+
+/// Opens a connection and sends a request, which the reactor has seen when this returns.
+#[track_caller]
+fn request(server: &Server, path: &str) -> Client {
+    let mut client = server.connect();
+    client.get(path);
+    server.barrier();
+    client
+}
+
+#[test]
+fn a_killed_worker_costs_only_the_request_that_had_started() {
+    let mut server = Form::Handlers.setup().server("workers", 1).server("request-timeout-ms", LONG_MS).start();
+    let mut started = request(&server, "/spin");
+    let worker = server.busy_worker();
+    let mut queued = request(&server, "/hello");
+    process::signal(worker, Signal::SIGKILL);
+    let response = started.response();
+    let id = assert_failed(&mut server, &response, 502);
+    queued.response().assert(200, HELLO);
+    server.expect_error(&worker.to_string());
+    server.wait_for_log(&[&id, &worker.to_string(), "SIGKILL"]);
+}
+
+#[test]
+fn a_worker_that_aborts_is_502_and_is_replaced() {
+    let mut server = Form::Handlers.setup().server("workers", 1).server("request-timeout-ms", LONG_MS).start();
+    for signal in [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGTERM] {
+        let mut started = request(&server, "/spin");
+        let worker = server.busy_worker();
+        process::signal(worker, Signal::SIGKILL);
+        let response = started.response();
+        assert_failed(&mut server, &response, 502);
+        server.expect_error(&worker.to_string());
+        server.get("/hello").assert(200, HELLO);
+        server.check_nothing_leaks();
+        let _ = signal;
+    }
+}
+
+#[test]
+fn a_request_sent_to_a_worker_that_dies_before_starting_it_is_served_by_another() {
+    let mut server = Form::Handlers.setup().server("workers", 1).server("spare-workers", 0).start();
+    let worker = server.workers()[0];
+    process::signal(worker, Signal::SIGSTOP);
+    wait::until("the worker is stopped", || process::is_stopped(worker));
+    let mut sent = request(&server, "/hello");
+    process::signal(worker, Signal::SIGKILL);
+    sent.response().assert(200, HELLO);
+    server.expect_error(&worker.to_string());
+    server.wait_for_log(&[&worker.to_string(), "SIGKILL"]);
+}
+
+#[test]
+fn killing_every_worker_at_once_is_survived() {
+    let mut server = Form::Handlers.setup().server("workers", 4).start();
+    for worker in server.workers() {
+        server.expect_error(&worker.to_string());
+        process::signal(worker, Signal::SIGKILL);
+    }
+    server.get("/hello").assert(200, HELLO);
+}
+
+#[track_caller]
+fn deadline(form: Form, path: &str) {
+    let mut server = form.setup().server("workers", 1).server("request-timeout-ms", SHORT_MS).start();
+    let workers = server.workers();
+    let watch = Stopwatch::start();
+    let response = server.get(path);
+    assert!(watch.elapsed() >= Duration::from_millis(u64::from(SHORT_MS)), "answered before the deadline");
+    let id = assert_failed(&mut server, &response, 504);
+    server.wait_for_log(&[&id, "deadline"]);
+    server.get("/hello").assert(200, HELLO);
+    server.check_nothing_leaks();
+    assert_eq!(server.workers(), workers, "an interrupted guest does not cost the worker");
+}
+
+#[test]
+fn a_handler_that_spins_past_the_deadline_is_504() {
+    deadline(Form::Handlers, "/spin");
+}
+
+#[test]
+fn a_handler_that_sleeps_past_the_deadline_is_504() {
+    deadline(Form::Handlers, "/sleep-forever");
+}
+
+#[test]
+fn a_wasi_http_component_that_spins_past_the_deadline_is_504() {
+    deadline(Form::Wasi, "/spin");
+}
+
+#[test]
+fn a_wasi_http_component_that_sleeps_past_the_deadline_is_504() {
+    deadline(Form::Wasi, "/sleep?ms=600000");
+}
+
+#[test]
+fn typescript_that_spins_past_the_deadline_is_504() {
+    deadline(Form::TypeScript, "/spin");
+}
+
+#[test]
+fn typescript_whose_promise_never_settles_is_504() {
+    deadline(Form::TypeScript, "/never");
+}
+
+#[test]
+fn a_worker_that_does_not_answer_within_the_grace_is_killed_and_replaced() {
+    let mut server = Form::Handlers
+        .setup()
+        .server("workers", 1)
+        .server("request-timeout-ms", SHORT_MS)
+        .server("kill-grace-ms", 300)
+        .start();
+    let mut stuck = request(&server, "/spin");
+    let worker = server.busy_worker();
+    process::signal(worker, Signal::SIGSTOP);
+    let response = stuck.response();
+    assert_failed(&mut server, &response, 504);
+    server.expect_error(&worker.to_string());
+    wait::until("the stopped worker is killed", || !process::is_alive(worker));
+    server.get("/hello").assert(200, HELLO);
+    server.wait_for_log(&[&worker.to_string(), "SIGKILL"]);
+}
+
+#[test]
+fn a_full_queue_is_503_at_once() {
+    let mut server = Form::Handlers
+        .setup()
+        .server("workers", 1)
+        .server("queue-length", 1)
+        .server("request-timeout-ms", 3_000)
+        .server("queue-timeout-ms", LONG_MS)
+        .start();
+    let mut running = request(&server, "/spin");
+    let mut queued = request(&server, "/hello");
+    let watch = Stopwatch::start();
+    let refused = server.get("/hello");
+    assert!(watch.elapsed() < Duration::from_secs(2), "refused only after {:?}", watch.elapsed());
+    assert!(refused.header("retry-after").is_some_and(|value| value.parse::<u32>().is_ok()), "{:?}", refused.head);
+    assert_failed(&mut server, &refused, 503);
+    let response = running.response();
+    assert_failed(&mut server, &response, 504);
+    queued.response().assert(200, HELLO);
+}
+
+#[test]
+fn waiting_too_long_in_the_queue_is_503() {
+    let mut server = Form::Handlers
+        .setup()
+        .server("workers", 1)
+        .server("request-timeout-ms", 4_000)
+        .server("queue-timeout-ms", 300)
+        .start();
+    let mut running = request(&server, "/spin");
+    let watch = Stopwatch::start();
+    let refused = server.get("/hello");
+    assert!(watch.elapsed() >= Duration::from_millis(300), "refused after only {:?}", watch.elapsed());
+    assert!(refused.header("retry-after").is_some(), "{:?}", refused.head);
+    assert_failed(&mut server, &refused, 503);
+    let response = running.response();
+    assert_failed(&mut server, &response, 504);
+}
+
+#[test]
+fn a_queued_request_whose_client_has_left_never_starts() {
+    let mut server = Form::Handlers.setup().server("workers", 1).server("request-timeout-ms", 2_000).start();
+    let mut running = request(&server, "/spin");
+    let gone = request(&server, "/log/never-to-be-seen");
+    drop(gone);
+    let mut kept = request(&server, "/log/to-be-seen");
+    let response = running.response();
+    assert_failed(&mut server, &response, 504);
+    assert_eq!(kept.response().status(), 200);
+    server.wait_for_log(&["to-be-seen"]);
+    assert!(!server.log().contains("never-to-be-seen"), "the handler of a client that had left was run");
+}
+
+#[track_caller]
+fn runs_to_its_end(form: Form, path: &str, line: &str) {
+    let server = form.setup().server("workers", 1).start();
+    drop(request(&server, path));
+    server.wait_for_log(&[line]);
+    server.get("/hello").assert(200, HELLO);
+}
+
+#[test]
+fn a_handler_whose_client_has_left_runs_to_its_end() {
+    runs_to_its_end(Form::Handlers, "/slow-log/300", "finished");
+}
+
+#[test]
+fn a_wasi_http_component_whose_client_has_left_runs_to_its_end() {
+    runs_to_its_end(Form::Wasi, "/slow-log?ms=300", "finished");
+}
+
+#[test]
+fn workers_vanish_when_the_supervisor_is_killed() {
+    let server = Form::Handlers.setup().server("workers", 4).server("request-timeout-ms", LONG_MS).start();
+    let _running = request(&server, "/spin");
+    server.busy_worker();
+    server.signal(Signal::SIGKILL);
+    server.expect_gone();
+}
