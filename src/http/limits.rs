@@ -1,0 +1,86 @@
+//! What one client connection may use: sizes, and how long it may take.
+//!
+//! Owns the numbers and their defaults; never enforces them. The manifest fills them in, `context` shares them between connections.
+
+use std::time::Duration;
+
+/// A request method longer than this is not one that anybody routes (400; RFC 9110 §9.1 leaves the length open).
+pub const METHOD_BYTES_MAX: usize = 32;
+/// Empty lines that a client may send ahead of a request line (RFC 9112 §2.2).
+pub const LEADING_BLANK_LINES_MAX: u8 = 2;
+/// Digits of one chunk size, leading zeros included: enough for any `u64` (RFC 9112 §7.1).
+pub const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
+/// Digits of a `Content-Length`: as many as the largest `u64` has (RFC 9110 §8.6).
+pub const CONTENT_LENGTH_DIGITS_MAX: usize = 20;
+/// Options in the `connection` fields of one request (RFC 9110 §7.6.1); clients send one or two (400).
+pub const CONNECTION_OPTIONS_MAX: usize = 32;
+/// After the response has ended, this much of an unread request body is read and thrown away to keep the connection;
+/// with more than that to come it is cheaper to close.
+pub const DRAIN_BYTES_MAX: u64 = 64 * 1024;
+/// Buffer sets that a `Context` keeps for the next request instead of giving them back to the allocator.
+pub const SPARE_BUFFERS_MAX: usize = 64;
+/// A buffer that has grown beyond this is given back rather than kept.
+pub const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024;
+
+/// Sizes. All are inclusive: a request exactly at a limit is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Request line, header fields and the empty line that ends them (431).
+    pub head_bytes_max: usize,
+    /// Header fields of a request, and trailer fields of a body (431).
+    pub headers_max: usize,
+    /// The request target as sent (414).
+    pub target_bytes_max: usize,
+    /// Decoded body of a request (413); `u64::MAX` for none.
+    pub body_bytes_max: u64,
+    /// Chunk extensions of one request body, all together (400).
+    pub chunk_ext_bytes_max: usize,
+    /// The trailer section of a chunked request body (431).
+    pub trailer_bytes_max: usize,
+    /// While this many bytes from the client wait to be taken, `Connection::wants_input` is false.
+    pub input_bytes_high: usize,
+    /// While this many bytes for the client wait to be written, `Connection::wants_output` is false.
+    pub output_bytes_high: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 32 * 1024,
+            headers_max: 100,
+            target_bytes_max: 8 * 1024,
+            body_bytes_max: u64::MAX,
+            chunk_ext_bytes_max: 16 * 1024,
+            trailer_bytes_max: 8 * 1024,
+            input_bytes_high: 64 * 1024,
+            output_bytes_high: 64 * 1024,
+        }
+    }
+}
+
+/// Times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first byte of a request head to its end (408), and from the accept to the first byte (closed silently).
+    pub head: Duration,
+    /// Between bytes of a request body that somebody waits for (408).
+    pub body: Duration,
+    /// Without progress while there is output to write (the connection is cut).
+    pub write: Duration,
+    /// Between two requests (closed silently).
+    pub keep_alive: Duration,
+    /// For the client to close its side after we have closed ours, and for the rest of an unwanted request body.
+    pub linger: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(75),
+            linger: Duration::from_secs(2),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The server side of HTTP/1.1 and HTTP/1.0, without I/O (RFC 9110, RFC 9112).
+//!
+//! Owns one client's protocol state and its two buffers, from the first byte of a request to the last of its response. Never
+//! touches a socket, a clock, a log or a route. The reactor drives it: bytes and time in, events and bytes out. Stricter than the
+//! RFC wherever it leaves a choice between refusing and guessing.
+//!
+//! - `connection`: the lifecycle, the only type that the reactor handles
+//! - `head`, `target`, `fields`, `lines`, `body`: what a client sends
+//! - `response`: what it is sent
+//! - `limits`, `context`, `error`: sizes and times, what connections share, and what goes wrong
+
+mod body;
+mod connection;
+mod context;
+#[cfg(test)]
+mod corpus;
+mod error;
+mod fields;
+mod head;
+mod limits;
+mod lines;
+mod response;
+pub mod target;
+
+pub use connection::{Connection, Event};
+pub use context::{Context, DATE_BYTES};
+pub use error::{RequestError, ResponseError};
+pub use fields::{Header, is_forbidden_in_trailers, is_hop_by_hop, is_token, is_value};
+pub use head::{BodyLength, Headers, RequestHead, Version};
+pub use limits::{Limits, Timeouts};
+pub use response::{ResponseHead, reason_phrase};
+pub use target::{Scheme, TargetForm};
