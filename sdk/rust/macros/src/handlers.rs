@@ -57,7 +57,20 @@ fn component(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
 /// The code in the module that calls an action by its name, and the component's exports.
 fn glue(actions: &[Action<'_>]) -> TokenStream {
     let names = actions.iter().map(|Action { conditions, name, .. }| quote!(#(#conditions)* #name));
-    let arms = actions.iter().map(|Action { conditions, name, call, .. }| quote!(#(#conditions)* #name => #call));
+    let arms = actions.iter().map(|Action { conditions, name, function, call }| {
+        // A frame of its own for each action, so that a backtrace names it although the optimiser inlines the function.
+        quote! {
+            #(#conditions)*
+            #name => {
+                #[inline(never)]
+                #[allow(unused_variables)]
+                fn #function(arguments: ::rusm_rs::__private::Arguments) -> ::rusm_rs::http::Response {
+                    #call
+                }
+                #function(arguments)
+            }
+        }
+    });
     quote! {
         const _: () = {
             struct Component;
@@ -68,7 +81,7 @@ fn glue(actions: &[Action<'_>]) -> TokenStream {
 
                 fn run(name: &str, arguments: ::rusm_rs::__private::Arguments) -> ::rusm_rs::http::Response {
                     match name {
-                        #(#arms,)*
+                        #(#arms)*
                         other => ::rusm_rs::__private::no_such_action(other),
                     }
                 }
@@ -84,6 +97,7 @@ fn glue(actions: &[Action<'_>]) -> TokenStream {
 /// An action: its name behind `#` in a route, the `cfg`s that it depends on, and an expression that runs it.
 struct Action<'a> {
     name: String,
+    function: &'a Ident,
     conditions: Vec<&'a Attribute>,
     call: TokenStream,
 }
@@ -163,6 +177,7 @@ fn action(function: &ItemFn) -> Result<Action<'_>> {
     };
     Ok(Action {
         name: name.unraw().to_string(),
+        function: name,
         conditions: function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect(),
         call: match &signature.output {
             ReturnType::Type(_, returned) if matches!(**returned, Type::Never(_)) => call,
