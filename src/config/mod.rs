@@ -1,0 +1,255 @@
+//! Owns the configuration: the manifest and the flags in, a valid [`Config`] out, or every mistake at once.
+//!
+//! Reads the manifest and looks whether files exist; opens no socket, starts no process, loads no component. `main` calls [`load`] at start,
+//! and the supervisor again at each reload. What cannot be known before a component is loaded (does it have that action?) is added to the
+//! [`Diagnostics`] by whoever loads it, with the spans that the [`Config`] carries.
+
+mod capability;
+mod component;
+mod diagnostic;
+mod document;
+mod listen;
+mod serve;
+pub mod settings;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use log::LevelFilter;
+use toml::de::DeTable;
+
+pub use capability::{Grants, MEMORY_BYTES_DEFAULT, Network, Preopen};
+pub use component::{Component, ComponentIndex, ComponentRef};
+pub use diagnostic::{Diagnostic, Diagnostics, Purpose, Severity, Span};
+pub use listen::{Listen, ListenError};
+pub use serve::{RouteSpec, Routes, SERVES_MAX, Serve, Target};
+pub use settings::Server;
+
+use capability::Capabilities;
+use component::Registry;
+use diagnostic::Report;
+use document::{Shape, span};
+
+/// The manifest when no other is named.
+pub const MANIFEST: &str = "rusm.toml";
+
+/// Most bytes of a manifest.
+pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
+
+/// The levels of the log, from nothing to everything.
+pub const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+const SHAPE: Shape =
+    Shape { name: "the manifest", keys: &["serve", "components", "capabilities", "log", "server"], unsupported: &[] };
+
+const LOG_SHAPE: Shape = Shape { name: "[log]", keys: &["level"], unsupported: &[] };
+
+/// A manifest that has been read and found good, with the flags applied.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The manifest's path, as it was named.
+    pub manifest: PathBuf,
+    pub server: Server,
+    /// At least one.
+    pub serves: Vec<Serve>,
+    pub components: Vec<Component>,
+    pub log: Log,
+    /// Where the worker's program is, when a flag says so.
+    pub worker_bin: Option<PathBuf>,
+}
+
+/// The `[log]` table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Log {
+    pub level: LevelFilter,
+}
+
+/// What flags say. They go before the manifest.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Overrides {
+    pub config: Option<PathBuf>,
+    pub workers: Option<usize>,
+    /// Take the place of the address of the sole `[[serve]]`.
+    pub listen: Vec<Listen>,
+    pub worker_bin: Option<PathBuf>,
+    pub log_level: Option<LevelFilter>,
+}
+
+/// A good manifest, and what is worth telling about it nevertheless.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub diagnostics: Diagnostics,
+}
+
+/// What a manifest refers to outside itself, so that reading one can be tested without a disk.
+pub struct Surroundings<'a> {
+    /// The manifest's directory; relative paths in the manifest start there.
+    pub directory: &'a Path,
+    pub cpus: usize,
+    /// A variable of the environment, when it is set and is text.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    pub is_file: &'a dyn Fn(&Path) -> bool,
+    pub is_directory: &'a dyn Fn(&Path) -> bool,
+}
+
+/// Reads the manifest that the flags name, or `rusm.toml` in the working directory.
+///
+/// # Errors
+///
+/// All findings, when any of them is an error.
+pub fn load(overrides: &Overrides) -> Result<Loaded, Diagnostics> {
+    let path = overrides.config.as_deref().unwrap_or(Path::new(MANIFEST));
+    let source = read_source(path).map_err(|error| unreadable(path, &error, overrides.config.is_some()))?;
+    let around = Surroundings {
+        directory: path.parent().unwrap_or(Path::new("")),
+        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        variable: &|name| std::env::var(name).ok(),
+        is_file: &Path::is_file,
+        is_directory: &Path::is_dir,
+    };
+    parse(path, &source, overrides, &around)
+}
+
+/// Reads a manifest from its bytes.
+///
+/// # Errors
+///
+/// All findings, when any of them is an error.
+pub fn parse(
+    path: &Path,
+    source: &[u8],
+    overrides: &Overrides,
+    around: &Surroundings<'_>,
+) -> Result<Loaded, Diagnostics> {
+    let file = path.to_string_lossy();
+    let text = match std::str::from_utf8(source) {
+        Ok(text) => text,
+        Err(error) => return Err(not_utf8(&file, source, error.valid_up_to())),
+    };
+    let mut diagnostics = Diagnostics::new(file, text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let syntax: Vec<_> = errors.iter().map(syntax_error).collect();
+    let mut report = Report::default();
+    let config = read_document(path, document.get_ref(), overrides, around, &mut report);
+    report.finish(syntax, &mut diagnostics);
+    if diagnostics.has_errors(Purpose::Start) { Err(diagnostics) } else { Ok(Loaded { config, diagnostics }) }
+}
+
+fn read_document<'d>(
+    path: &Path,
+    document: &'d DeTable<'d>,
+    overrides: &Overrides,
+    around: &Surroundings<'_>,
+    report: &mut Report,
+) -> Config {
+    let mut server = Server::new(around.cpus, default_cache_dir(around));
+    let mut log = Log { level: LevelFilter::Info };
+    let (mut serves, mut components, mut capabilities) = (None, None, None);
+    for (key, value) in document::entries(document) {
+        let name: &str = key.get_ref();
+        match name {
+            "serve" => serves = Some(value),
+            "components" => components = document::table(value, report),
+            "capabilities" => capabilities = document::table(value, report),
+            "log" => log = read_log(value, log, report),
+            "server" => {
+                if let Some(table) = document::table(value, report) {
+                    server.read(table, around.directory, report);
+                }
+            }
+            "node" => {
+                let ignored = Diagnostic::warning(span(key), "`[node]` is ignored");
+                report.push(ignored.hint("rusmd's own settings are in [server]; `rusmd --help` lists them"));
+            }
+            "routes" => {
+                let found = Diagnostic::error(span(key), "routes belong to a listener");
+                report.push(found.hint("put them into [serve.routes], after the `[[serve]]` that they are for"));
+            }
+            _ => document::unknown_key(key, value, &SHAPE, report),
+        }
+    }
+    let capabilities = Capabilities::read(capabilities, around, report);
+    let mut registry = Registry::read(components, capabilities, around, report);
+    let serves = serve::read(serves, &overrides.listen, &mut registry, report);
+    let components = registry.finish(report);
+    server.workers = overrides.workers.unwrap_or(server.workers);
+    log.level = overrides.log_level.unwrap_or(log.level);
+    Config { manifest: path.to_owned(), server, serves, components, log, worker_bin: overrides.worker_bin.clone() }
+}
+
+fn read_log<'d>(value: &'d document::Value<'d>, mut log: Log, report: &mut Report) -> Log {
+    let Some(table) = document::table(value, report) else { return log };
+    for (key, value) in document::entries(table) {
+        let name: &str = key.get_ref();
+        match name {
+            "level" => {
+                let level = document::word(value, &LOG_LEVELS, report).and_then(|level| level.parse().ok());
+                log.level = level.unwrap_or(log.level);
+            }
+            _ => document::unknown_key(key, value, &LOG_SHAPE, report),
+        }
+    }
+    log
+}
+
+fn default_cache_dir(around: &Surroundings<'_>) -> PathBuf {
+    let absolute = |name: &str| (around.variable)(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .unwrap_or_else(|| PathBuf::from("/var/cache"))
+        .join("rusmd")
+}
+
+fn syntax_error(error: &toml::de::Error) -> Diagnostic {
+    let place = error.span().map(|range| Span { start: range.start, end: range.end });
+    Diagnostic::error(place, format!("invalid TOML: {}", error.message()))
+}
+
+/// A manifest may be a pipe, so it is read up to the limit rather than measured.
+fn read_source(path: &Path) -> io::Result<Vec<u8>> {
+    let mut source = Vec::new();
+    File::open(path)?.take(MANIFEST_BYTES_MAX as u64 + 1).read_to_end(&mut source)?;
+    if source.len() > MANIFEST_BYTES_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it has more than {MANIFEST_BYTES_MAX} bytes"),
+        ));
+    }
+    Ok(source)
+}
+
+fn unreadable(path: &Path, error: &io::Error, named: bool) -> Diagnostics {
+    let file = path.to_string_lossy();
+    let mut diagnostics = Diagnostics::new(file.clone(), "");
+    let found = Diagnostic::error(None, format!("cannot read the manifest {file}: {error}"));
+    diagnostics.push(match error.kind() {
+        io::ErrorKind::NotFound if !named => {
+            found.hint("start rusmd where rusm.toml is, or name the manifest with --config FILE")
+        }
+        io::ErrorKind::IsADirectory => found.hint("--config names the file, not its directory"),
+        _ => found,
+    });
+    diagnostics
+}
+
+fn not_utf8(file: &str, source: &[u8], at: usize) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new(file, String::from_utf8_lossy(source));
+    let place = Span { start: at, end: at + char::REPLACEMENT_CHARACTER.len_utf8() };
+    diagnostics.push(Diagnostic::error(Some(place), "the manifest is not UTF-8").label("these bytes are no text"));
+    diagnostics
+}
+
+impl fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("directory", &self.directory)
+            .field("cpus", &self.cpus)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,395 @@
+//! Owns the listeners of a manifest: `[[serve]]` with its routes and headers. Builds each listener's `Router`; binds nothing.
+
+use std::collections::HashMap;
+
+use toml::de::DeTable;
+
+use super::component::{ComponentRef, Registry};
+use super::diagnostic::{Diagnostic, Report, Span, quoted};
+use super::document::{self, Key, Shape, Value, span};
+use super::listen::Listen;
+use crate::router::{RouteErrorCause, Router};
+
+/// Most `[[serve]]` of one manifest.
+pub const SERVES_MAX: usize = 256;
+
+/// Most bytes of a method in a route.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// Most response headers of one listener.
+const HEADERS_MAX: usize = 64;
+
+const CONNECTIONS_MAX: u64 = 1_000_000;
+
+const PROTOCOLS: [&str; 1] = ["http"];
+
+/// Fields that frame a message or belong to the connection are the server's own (RFC 9110, section 7.6.1; RFC 9112, section 6).
+const FRAMING_HEADERS: [&str; 8] =
+    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+const SHAPE: Shape = Shape {
+    name: "[[serve]]",
+    keys: &["protocol", "listen", "component", "routes", "headers", "max_connections"],
+    unsupported: &[
+        ("tls", "TLS is not supported yet"),
+        ("compression", "responses are sent as the component made them"),
+        ("authentication", "a component checks its own requests"),
+        ("source", "the file of a component is named in [components.<name>]"),
+        ("subprotocols", "WebSockets are not supported yet"),
+        ("allowed_origins", "WebSockets are not supported yet"),
+        ("max_message_size", "WebSockets are not supported yet"),
+    ],
+};
+
+/// One listener.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    pub listen: Listen,
+    pub target: Target,
+    /// Added to every response, in the order of the manifest; names and values are legal field lines.
+    pub headers: Vec<(String, String)>,
+    /// Most open connections of this listener; the server's own limit holds besides.
+    pub connections_max: Option<usize>,
+    /// Where the listener begins in the manifest.
+    pub span: Option<Span>,
+}
+
+/// Who answers on a listener.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// One component gets every request, and dispatches itself.
+    Component(ComponentRef),
+    Routes(Routes),
+}
+
+/// The `[serve.routes]` of a listener.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    pub router: Router,
+    /// What the router's indices mean, in the order of the manifest.
+    pub list: Vec<RouteSpec>,
+}
+
+/// One route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RouteSpec {
+    /// Absent when any method will do.
+    pub method: Option<String>,
+    pub pattern: String,
+    pub component: ComponentRef,
+    /// What follows `#`; absent for a `wasi:http` component.
+    pub action: Option<String>,
+    /// The place of the target in the manifest, for findings about it.
+    pub span: Option<Span>,
+}
+
+/// A `[[serve]]` while its keys are read.
+#[derive(Default)]
+struct Draft<'d> {
+    listen: Option<Listen>,
+    listen_given: bool,
+    component: Option<&'d Value<'d>>,
+    routes: Option<(&'d Key<'d>, &'d Value<'d>)>,
+    headers: Vec<(String, String)>,
+    connections_max: Option<usize>,
+}
+
+/// Reads all listeners. `listen_flags` take the place of the address of a sole listener; with none given, the manifest's stand.
+pub(super) fn read<'d>(
+    value: Option<&'d Value<'d>>,
+    listen_flags: &[Listen],
+    registry: &mut Registry<'_>,
+    report: &mut Report,
+) -> Vec<Serve> {
+    let Some(value) = value else {
+        let found = Diagnostic::error(None, "the manifest has no [[serve]]").absence();
+        report.push(found.hint("a listener needs `listen`, and `component` or [serve.routes]"));
+        return Vec::new();
+    };
+    let Some(items) = value.get_ref().as_array() else {
+        let found = Diagnostic::error(span(value), "expected one or more listeners");
+        report.push(found.hint("write `[[serve]]` with two brackets: there may be several"));
+        return Vec::new();
+    };
+    if items.len() > SERVES_MAX {
+        report.push(Diagnostic::error(span(value), format!("a manifest has at most {SERVES_MAX} listeners")));
+        return Vec::new();
+    }
+    if items.len() > 1 && !listen_flags.is_empty() {
+        let found = Diagnostic::error(None, "--listen cannot tell which of several [[serve]] it is for");
+        report.push(found.hint("change `listen` in the manifest instead"));
+    }
+    let mut taken: HashMap<Listen, Option<Span>> = HashMap::new();
+    let mut serves = Vec::new();
+    for item in items.iter() {
+        let Some(table) = document::table(item, report) else { continue };
+        if let Some(serve) = read_one(item, table, listen_flags, &mut taken, registry, report) {
+            serves.extend(at_each_address(serve, listen_flags));
+        }
+    }
+    serves
+}
+
+fn at_each_address(serve: Serve, listen_flags: &[Listen]) -> Vec<Serve> {
+    if listen_flags.is_empty() {
+        return vec![serve];
+    }
+    listen_flags.iter().map(|listen| Serve { listen: listen.clone(), ..serve.clone() }).collect()
+}
+
+fn read_one<'d>(
+    item: &'d Value<'d>,
+    table: &'d DeTable<'d>,
+    listen_flags: &[Listen],
+    taken: &mut HashMap<Listen, Option<Span>>,
+    registry: &mut Registry<'_>,
+    report: &mut Report,
+) -> Option<Serve> {
+    let mut draft = Draft::default();
+    for (key, value) in document::entries(table) {
+        draft.read(key, value, taken, report);
+    }
+    if !draft.listen_given && listen_flags.is_empty() {
+        let found = Diagnostic::error(span(item), "the listener has no `listen`").absence();
+        report.push(found.hint("for example listen = \"127.0.0.1:8080\""));
+    }
+    let target = read_target(item, &draft, registry, report);
+    let listen = listen_flags.first().cloned().or(draft.listen)?;
+    Some(Serve {
+        listen,
+        target: target?,
+        headers: draft.headers,
+        connections_max: draft.connections_max,
+        span: span(item),
+    })
+}
+
+impl<'d> Draft<'d> {
+    fn read(
+        &mut self,
+        key: &'d Key<'d>,
+        value: &'d Value<'d>,
+        taken: &mut HashMap<Listen, Option<Span>>,
+        report: &mut Report,
+    ) {
+        let name: &str = key.get_ref();
+        match name {
+            "protocol" => read_protocol(value, report),
+            "listen" => {
+                self.listen_given = true;
+                self.listen = read_listen(value, taken, report);
+            }
+            "component" => self.component = Some(value),
+            "routes" => self.routes = Some((key, value)),
+            "headers" => self.headers = read_headers(value, report),
+            "max_connections" => {
+                self.connections_max = document::integer(value, &(1..=CONNECTIONS_MAX), "", report)
+                    .and_then(|connections| usize::try_from(connections).ok());
+            }
+            _ => document::unknown_key(key, value, &SHAPE, report),
+        }
+    }
+}
+
+fn read_protocol(value: &Value<'_>, report: &mut Report) {
+    let Some(protocol) = document::string(value, report) else { return };
+    match protocol {
+        "http" => {}
+        "sse" | "ws" => {
+            let found =
+                Diagnostic::error(span(value), format!("the protocol {} is not supported yet", quoted(protocol)));
+            report.push(found.label("use \"http\""));
+        }
+        "https" => {
+            report.push(Diagnostic::error(span(value), "TLS is not supported yet").label("use \"http\""));
+        }
+        _ => {
+            document::word(value, &PROTOCOLS, report);
+        }
+    }
+}
+
+fn read_listen(value: &Value<'_>, taken: &mut HashMap<Listen, Option<Span>>, report: &mut Report) -> Option<Listen> {
+    let text = document::string(value, report)?;
+    let listen = match text.parse::<Listen>() {
+        Ok(listen) => listen,
+        Err(error) => {
+            report.push(Diagnostic::error(span(value), error.to_string()).hint(error.hint()));
+            return None;
+        }
+    };
+    if listen.port() != 0
+        && let Some(first) = taken.insert(listen.clone(), span(value))
+    {
+        let found = Diagnostic::error(span(value), "two listeners have the same address");
+        report.push(found.label("again here").also(first, "first here"));
+    }
+    Some(listen)
+}
+
+fn read_headers<'d>(value: &'d Value<'d>, report: &mut Report) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    let Some(table) = document::table(value, report) else { return headers };
+    if table.len() > HEADERS_MAX {
+        report.push(Diagnostic::error(span(value), format!("a listener adds at most {HEADERS_MAX} headers")));
+        return headers;
+    }
+    for (key, value) in document::entries(table) {
+        let name: &str = key.get_ref();
+        let Some(text) = document::string(value, report) else { continue };
+        if !is_token(name) {
+            report.push(Diagnostic::error(span(key), format!("{} cannot be the name of a header", quoted(name))));
+        } else if FRAMING_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+            let found = Diagnostic::error(span(key), format!("the header {} is the server's own", quoted(name)));
+            report.push(found.label("it frames the message"));
+        } else if text.chars().any(|c| c.is_control() && c != '\t') || text.trim_matches([' ', '\t']) != text {
+            let found =
+                Diagnostic::error(span(value), "a header's value has no control characters and no blanks around it");
+            report.push(found);
+        } else {
+            headers.push((name.to_owned(), text.to_owned()));
+        }
+    }
+    headers
+}
+
+fn read_target(
+    item: &Value<'_>,
+    draft: &Draft<'_>,
+    registry: &mut Registry<'_>,
+    report: &mut Report,
+) -> Option<Target> {
+    match (draft.component, draft.routes) {
+        (Some(component), None) => {
+            let name = document::string(component, report)?;
+            if let Some((name, _)) = name.split_once('#') {
+                let found = Diagnostic::error(span(component), "a listener's component has no action");
+                report.push(found.label(format!("write {}, or use [serve.routes]", quoted(name))));
+                return None;
+            }
+            Some(Target::Component(registry.reference(name, span(component), report)?))
+        }
+        (None, Some((key, routes))) => read_routes(key, routes, registry, report).map(Target::Routes),
+        (Some(component), Some((routes, _))) => {
+            let found = Diagnostic::error(span(component), "the listener has both a component and routes");
+            report.push(found.label("remove this").also(span(routes), "or these"));
+            None
+        }
+        (None, None) => {
+            let found = Diagnostic::error(span(item), "the listener has nothing to serve").absence();
+            report.push(found.hint("give it `component = \"…\"`, or a table [serve.routes]"));
+            None
+        }
+    }
+}
+
+fn read_routes<'d>(
+    key: &Key<'_>,
+    value: &'d Value<'d>,
+    registry: &mut Registry<'_>,
+    report: &mut Report,
+) -> Option<Routes> {
+    let entries = document::entries(document::table(value, report)?);
+    if entries.is_empty() {
+        let found = Diagnostic::error(span(key), "the listener has no routes").absence();
+        report.push(found.hint("for example \"GET /users/:id\" = \"api#show\""));
+        return None;
+    }
+    let mut list = Vec::with_capacity(entries.len());
+    let mut keys = Vec::with_capacity(entries.len());
+    let mut good = true;
+    for (key, value) in entries {
+        // Both sides are read before either is given up, so that the mistakes of both are told.
+        let path = read_route_key(key, report);
+        let target = read_route_target(value, registry, report);
+        match (path, target) {
+            (Some((method, pattern)), Some((component, action))) => {
+                list.push(RouteSpec { method, pattern, component, action, span: span(value) });
+                keys.push(span(key));
+            }
+            (None, _) | (_, None) => good = false,
+        }
+    }
+    match Router::new(list.iter().map(|route| (route.method.as_deref(), route.pattern.as_str()))) {
+        Ok(router) => good.then_some(Routes { router, list }),
+        Err(errors) => {
+            for error in errors {
+                let place = keys.get(error.route.index()).copied().flatten();
+                report.push(route_error(place, &error.cause, &keys));
+            }
+            None
+        }
+    }
+}
+
+fn route_error(place: Option<Span>, cause: &RouteErrorCause, keys: &[Option<Span>]) -> Diagnostic {
+    let found = Diagnostic::error(place, cause.to_string());
+    match cause {
+        RouteErrorCause::Conflict { with } => {
+            let first = keys.get(with.index()).copied().flatten();
+            found.label("this one").also(first, "the earlier one")
+        }
+        RouteErrorCause::Pattern(error) => match error.hint() {
+            Some(hint) => found.hint(hint),
+            None => found,
+        },
+        RouteErrorCause::TooMany => found,
+    }
+}
+
+/// `GET /users/:id`, or `/users/:id` for any method. Methods are written in any case and meant in capitals.
+fn read_route_key(key: &Key<'_>, report: &mut Report) -> Option<(Option<String>, String)> {
+    let text = key.get_ref().trim();
+    let (method, pattern) = match text.split_once(char::is_whitespace) {
+        Some((method, pattern)) => (Some(method), pattern.trim_start()),
+        None if text.starts_with('/') => (None, text),
+        None => {
+            let found = Diagnostic::error(span(key), format!("{} is not a route", quoted(text)));
+            report.push(
+                found.hint("write a method and a path, as in \"GET /users/:id\", or a path alone for any method"),
+            );
+            return None;
+        }
+    };
+    if let Some(method) = method.filter(|method| !is_token(method) || method.len() > METHOD_BYTES_MAX) {
+        report.push(Diagnostic::error(span(key), format!("{} is not a method", quoted(method))));
+        return None;
+    }
+    Some((method.map(str::to_ascii_uppercase), pattern.to_owned()))
+}
+
+/// `api#show`, or `api` for a component that dispatches itself.
+fn read_route_target(
+    value: &Value<'_>,
+    registry: &mut Registry<'_>,
+    report: &mut Report,
+) -> Option<(ComponentRef, Option<String>)> {
+    let text = document::string(value, report)?;
+    if let Some(("dir", _)) = text.split_once(':') {
+        report.push(Diagnostic::error(span(value), "serving a directory is not supported yet"));
+        return None;
+    }
+    let (name, action) = match text.split_once('#') {
+        Some((name, action)) => (name, Some(action)),
+        None => (text, None),
+    };
+    if let Some(action) = action.filter(|action| !is_action(action)) {
+        let found = Diagnostic::error(span(value), format!("{} is not the name of an action", quoted(action)));
+        report.push(found.hint("a target is `component#action`, the action being a function of the component"));
+        return None;
+    }
+    let component = registry.reference(name, span(value), report)?;
+    Some((component, action.map(str::to_owned)))
+}
+
+fn is_action(action: &str) -> bool {
+    !action.is_empty()
+        && action.len() <= rusmd_proto::limits::ACTION_BYTES_MAX
+        && action.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(legal)
+}
