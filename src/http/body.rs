@@ -39,7 +39,7 @@ impl Upload {
             }
             Self::Length(_) if input.is_empty() => Ok(Decoded::NeedMore { skip: 0 }),
             Self::Length(remaining) => {
-                let length = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len());
+                let length = piece(*remaining, input.len(), limits);
                 *remaining -= length as u64;
                 Ok(Decoded::Data { skip: 0, length })
             }
@@ -131,7 +131,7 @@ impl Chunked {
                     return Ok(Decoded::NeedMore { skip: at });
                 }
                 Chunk::Data { remaining } => {
-                    let length = usize::try_from(*remaining).unwrap_or(usize::MAX).min(input.len() - at);
+                    let length = piece(*remaining, input.len() - at, limits);
                     *remaining -= length as u64;
                     if *remaining == 0 {
                         self.state = Chunk::DataReturn;
@@ -195,6 +195,12 @@ impl Chunked {
         }
         Ok(next)
     }
+}
+
+/// How much body to lend at once; never nothing.
+fn piece(remaining: u64, available: usize, limits: &Limits) -> usize {
+    let length = available.min(limits.body_event_bytes_max.max(1));
+    usize::try_from(remaining).map_or(length, |remaining| remaining.min(length))
 }
 
 /// The section stays unread until it is whole, so that its fields can be lent from one place.

@@ -25,8 +25,8 @@ pub enum BodyLength {
     None,
     /// This many bytes, at least one.
     Known(u64),
-    /// Chunked.
-    Unknown,
+    /// Told only at the end.
+    Chunked,
 }
 
 /// A request that may be dispatched. Everything in it is valid, and nothing in it can be read in two ways.
@@ -207,8 +207,10 @@ fn request_line(line: &[u8], limits: &Limits) -> Result<RequestLine, RequestErro
 
 /// Refuses as early as can be what will not become a request line, such as binary bytes or an endless target.
 fn unfinished_request_line(line: &[u8], limits: &Limits) -> Result<(), RequestError> {
+    // Perhaps the first half of the line's end.
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     method_length(line)?;
-    if line.len() > request_line_bytes_max(limits) + "\r".len() {
+    if line.len() > request_line_bytes_max(limits) {
         return Err(RequestError::TargetTooLong);
     }
     Ok(())
@@ -225,8 +227,6 @@ fn method_length(line: &[u8]) -> Result<Option<usize>, RequestError> {
         match byte {
             b' ' if at > 0 => return Ok(Some(at)),
             TLS_HANDSHAKE if at == 0 => return Err(RequestError::TlsOnPlainPort),
-            // The first half of a line end whose second half has not arrived.
-            b'\r' if at > 0 && at + 1 == line.len() => return Ok(None),
             _ if is_token_byte(byte) => {}
             _ => return Err(RequestError::MethodInvalid),
         }
@@ -479,7 +479,7 @@ impl Findings {
             (Coding::None, Some(length)) => Ok(BodyLength::Known(length)),
             (_, Some(_)) => Err(RequestError::LengthAndCoding),
             (_, None) if version == Version::Http10 => Err(RequestError::CodingInHttp10),
-            (Coding::Chunked, None) => Ok(BodyLength::Unknown),
+            (Coding::Chunked, None) => Ok(BodyLength::Chunked),
             (Coding::Foreign, None) => Err(RequestError::CodingInvalid),
             (Coding::ForeignThenChunked, None) => Err(RequestError::CodingUnsupported),
         }

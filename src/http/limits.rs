@@ -37,6 +37,8 @@ pub struct Limits {
     pub chunk_ext_bytes_max: usize,
     /// The trailer section of a chunked request body (431).
     pub trailer_bytes_max: usize,
+    /// One `Event::Body`.
+    pub body_event_bytes_max: usize,
     /// While this many bytes from the client wait to be taken, `Connection::wants_input` is false.
     pub input_bytes_high: usize,
     /// While this many bytes for the client wait to be written, `Connection::wants_output` is false.
@@ -52,6 +54,7 @@ impl Default for Limits {
             body_bytes_max: u64::MAX,
             chunk_ext_bytes_max: 16 * 1024,
             trailer_bytes_max: 8 * 1024,
+            body_event_bytes_max: 64 * 1024,
             input_bytes_high: 64 * 1024,
             output_bytes_high: 64 * 1024,
         }
