@@ -49,3 +49,23 @@ impl StatusPage {
 }
 
 const _: () = assert!(size_of::<StatusPage>() <= STATUS_PAGE_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    #[test]
+    fn the_words_are_where_the_other_process_looks_for_them() {
+        assert_eq!((offset_of!(StatusPage, started), offset_of!(StatusPage, interrupt)), (0, 64));
+    }
+
+    #[test]
+    fn each_word_is_read_as_it_was_stored_and_alone() {
+        let page = StatusPage::default();
+        assert_eq!((page.started(), page.interrupt()), (RequestId::NONE, RequestId::NONE));
+        page.store_started(RequestId(1));
+        page.store_interrupt(RequestId(2));
+        assert_eq!((page.started(), page.interrupt()), (RequestId(1), RequestId(2)));
+    }
+}

@@ -271,3 +271,39 @@ fn a_cut_text_ends_at_a_character() {
     assert_eq!(cut_text("aé", 2), "a");
     assert_eq!(cut_text("", 0), "");
 }
+
+/// The value that PROTOCOL.md gives for a constant: `| NAME | 64 KiB | … |`.
+fn documented(name: &str) -> usize {
+    let text = include_str!("../PROTOCOL.md");
+    let row = format!("| `{name}` | ");
+    let (_, rest) = text.split_once(&row).unwrap_or_else(|| panic!("PROTOCOL.md has no row for {name}"));
+    let mut words = rest.split([' ', '|']).filter(|word| !word.is_empty());
+    let number: usize = words.next().expect("a value").parse().expect("a number");
+    match words.next() {
+        Some("KiB") => number * 1024,
+        Some("MiB") => number * 1024 * 1024,
+        _ => number,
+    }
+}
+
+#[test]
+fn the_limits_of_the_protocols_page_are_those_of_the_code() {
+    for (name, value) in [
+        ("BODY_CHUNK_BYTES_MAX", BODY_CHUNK_BYTES_MAX),
+        ("HEAD_BYTES_MAX", HEAD_BYTES_MAX),
+        ("HEADERS_MAX", HEADERS_MAX),
+        ("PARAMS_MAX", PARAMS_MAX),
+        ("HANDSHAKE_BYTES_MAX", HANDSHAKE_BYTES_MAX),
+        ("COMPONENTS_MAX", COMPONENTS_MAX),
+        ("ACTIONS_MAX", ACTIONS_MAX),
+        ("ACTION_BYTES_MAX", ACTION_BYTES_MAX),
+        ("SMALL_BYTES_MAX", SMALL_BYTES_MAX),
+        ("LOG_MESSAGE_BYTES_MAX", LOG_MESSAGE_BYTES_MAX),
+        ("LOG_TARGET_BYTES_MAX", LOG_TARGET_BYTES_MAX),
+        ("FAILURE_TEXT_BYTES_MAX", FAILURE_TEXT_BYTES_MAX),
+        ("WINDOW_BYTES", WINDOW_BYTES as usize),
+        ("DECODE_BYTES_MAX", DECODE_BYTES_MAX),
+    ] {
+        assert_eq!(documented(name), value, "{name}");
+    }
+}
