@@ -3,7 +3,7 @@
 //! Owns the rules for what is an action, the words for what is not one, and the code that calls each by its name. It leaves
 //! the author's items as they are.
 
-use proc_macro2::{Span, TokenStream, TokenTree};
+use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
@@ -159,17 +159,25 @@ fn action(function: &ItemFn) -> Result<Action<'_>> {
         return Err(Error::new_spanned(&signature.generics, message));
     }
     let inputs = signature.inputs.iter().map(parameter).collect::<Result<Vec<_>>>()?;
+    // Errors about what is returned stand at the type that says so.
+    let returned = match &signature.output {
+        ReturnType::Type(_, returned) => Some(&**returned),
+        ReturnType::Default => None,
+    };
     let name = &signature.ident;
+    let place = returned.map_or_else(|| name.span(), Spanned::span);
+    let mut called = name.clone();
+    called.set_span(name.span().located_at(place));
     let call = match inputs[..] {
-        [] => quote!(self::#name()),
+        [] => quote_spanned!(place=> self::#called()),
         [only] => {
             let only = quote_spanned!(only.span()=> ::rusm_rs::__private::OnlyArgument::take(arguments));
-            quote!(self::#name(#only))
+            quote_spanned!(place=> self::#called(#only))
         }
         [first, second] => {
             let first = quote_spanned!(first.span()=> ::rusm_rs::__private::FirstOfTwo::take(arguments.request));
             let second = quote_spanned!(second.span()=> ::rusm_rs::__private::SecondOfTwo::take(arguments.params));
-            quote!(self::#name(#first, #second))
+            quote_spanned!(place=> self::#called(#first, #second))
         }
         [_, _, third, ..] => {
             return Err(Error::new_spanned(third, format!("an action takes no more than two: it is {SIGNATURES}")));
@@ -179,12 +187,9 @@ fn action(function: &ItemFn) -> Result<Action<'_>> {
         name: name.unraw().to_string(),
         function: name,
         conditions: function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect(),
-        call: match &signature.output {
-            ReturnType::Type(_, returned) if matches!(**returned, Type::Never(_)) => call,
-            ReturnType::Type(_, returned) => {
-                quote_spanned!(returned.span()=> ::rusm_rs::__private::respond(#call))
-            }
-            ReturnType::Default => quote_spanned!(Span::call_site()=> ::rusm_rs::__private::respond(#call)),
+        call: match returned {
+            Some(Type::Never(_)) => call,
+            _ => quote_spanned!(place=> ::rusm_rs::__private::respond(#call)),
         },
     })
 }

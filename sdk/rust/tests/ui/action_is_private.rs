@@ -1,0 +1,18 @@
+#![allow(unused_imports)]
+
+use rusm_rs::http::{Params, Request, Response};
+
+#[rusm_rs::handlers]
+pub mod api {
+    use super::*;
+
+    pub fn index() -> Response {
+        Response::text("index")
+    }
+
+    fn show(_req: Request, _p: Params) -> Response {
+        Response::text("hidden")
+    }
+}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[rusm_rs::handlers]
+pub struct Api;
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[rusm_rs::json]
+fn user() {}
+
+fn main() {}

@@ -1,0 +1,14 @@
+#![allow(unused_imports)]
+
+use rusm_rs::http::{Params, Request, Response};
+
+#[rusm_rs::handlers]
+pub mod api {
+    use super::*;
+
+    pub fn show(_req: Request, _p: Params) -> u64 {
+        42
+    }
+}
+
+fn main() {}
