@@ -6,9 +6,9 @@ use std::io::Write as _;
 use std::thread;
 
 use rusmd_e2e::client::Framing;
-use rusmd_e2e::{Client, ClientError, Server, process, wait};
+use rusmd_e2e::{ClientError, Server, Setup, process, wait};
 
-use crate::common::{Form, HELLO};
+use crate::common::{Form, assert_serves};
 
 const MIB: usize = 1 << 20;
 /// Most anonymous memory that a worker may have beside a streaming guest, in KiB.
@@ -26,9 +26,16 @@ fn body(length: usize) -> Vec<u8> {
 /// Sends a body of `length` bytes from a thread, chunked or by length, while the caller reads what comes back.
 #[track_caller]
 fn echo(server: &Server, length: usize, chunked: bool) {
+    echo_at(server, "/echo", length, chunked);
+    assert_serves(server);
+}
+
+/// The same at another path.
+#[track_caller]
+fn echo_at(server: &Server, path: &str, length: usize, chunked: bool) {
     let mut client = server.connect();
     let framing = if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {length}") };
-    client.send(format!("POST /echo HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"));
     let mut sender = client.sender();
     let upload = thread::spawn(move || {
         // A multiple of the sequence's period, so that every piece begins where the last one ended.
@@ -60,7 +67,7 @@ fn echo(server: &Server, length: usize, chunked: bool) {
     assert_eq!(seen, length);
     upload.join().expect("the upload does not panic").expect("the server takes the whole body");
     client.get("/hello");
-    client.response().assert(200, HELLO);
+    assert!(client.response().text().starts_with("hello"), "the connection is out of step");
 }
 
 #[track_caller]
@@ -123,7 +130,7 @@ fn a_large_download_to_a_slow_reader_is_not_buffered() {
         last = usage;
         settled
     });
-    server.get("/hello").assert(200, HELLO);
+    assert_serves(&server);
     let mut seen = 0;
     slow.try_body(&head, "GET", |bytes| seen += bytes.len()).expect("the download is whole");
     assert_eq!(seen, BYTES);
@@ -139,7 +146,7 @@ fn a_client_that_leaves_in_mid_download_leaves_nothing_behind() {
         client.wait_for_bytes(MIB).expect("the download begins");
         drop(client);
     }
-    server.get("/hello").assert(200, HELLO);
+    assert_serves(&server);
 }
 
 #[test]
@@ -152,7 +159,7 @@ fn a_client_that_leaves_in_mid_upload_leaves_nothing_behind() {
         client.wait_for_bytes(100 * 1024).expect("the echo begins");
         drop(client);
     }
-    server.get("/hello").assert(200, HELLO);
+    assert_serves(&server);
 }
 
 /// The response must begin, and then break off so that no client can take it for whole.
@@ -173,9 +180,7 @@ fn is_cut(form: Form, path: &str, log: &[&str]) {
     if !log.is_empty() {
         server.wait_for_log(log);
     }
-    let mut again: Client = server.connect();
-    again.get("/hello");
-    again.response().assert(200, HELLO);
+    assert_serves(&server);
 }
 
 #[test]
@@ -190,7 +195,25 @@ fn a_deadline_after_the_head_cuts_the_connection() {
 
 #[test]
 fn a_body_shorter_than_promised_cuts_the_connection() {
-    is_cut(Form::Wasi, "/short-body", &[]);
+    is_cut(Form::Wasi, "/bad-length?declared=20&sent=10", &[]);
+}
+
+#[test]
+fn a_body_longer_than_promised_cuts_the_connection() {
+    is_cut(Form::Wasi, "/bad-length?declared=5&sent=10", &[]);
+}
+
+#[test]
+fn a_body_that_its_guest_does_not_finish_cuts_the_connection() {
+    is_cut(Form::Wasi, "/unfinished", &[]);
+}
+
+#[test]
+fn a_panic_after_the_end_of_the_response_harms_nobody() {
+    let server = Form::Wasi.setup().expect_error("trap").expect_error("deliberate").start();
+    server.get("/panic-after-end").assert(200, "complete\n");
+    server.wait_for_log(&["trap"]);
+    assert_serves(&server);
 }
 
 #[test]
@@ -206,4 +229,17 @@ fn an_exception_after_the_head_cuts_the_connection() {
 #[test]
 fn a_typescript_body_shorter_than_promised_cuts_the_connection() {
     is_cut(Form::TypeScript, "/short-body", &[]);
+}
+
+#[test]
+fn wasi_http_0_3_streams_both_ways() {
+    let server = Setup::new().component("hello-wasi3").server("request-timeout-ms", 120_000).start();
+    server.get("/").assert(200, "hello world\n");
+    for path in ["/echo", "/pump"] {
+        for length in [0, 1, 65_536, 262_145, 8 * MIB] {
+            echo_at(&server, path, length, false);
+            echo_at(&server, path, length, true);
+        }
+    }
+    assert_workers_small(&server);
 }

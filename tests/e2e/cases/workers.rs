@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use rusmd_e2e::wait::{self, Stopwatch};
 use rusmd_e2e::{Client, Server, process};
 
-use crate::common::{Form, HELLO, assert_failed};
+use crate::common::{Form, HELLO, assert_failed, assert_serves};
 
 /// A deadline that a test waits for.
 const SHORT_MS: u32 = 700;
@@ -40,18 +40,18 @@ fn a_killed_worker_costs_only_the_request_that_had_started() {
 }
 
 #[test]
-fn a_worker_that_aborts_is_502_and_is_replaced() {
+fn a_worker_that_crashes_is_502_and_is_replaced() {
     let mut server = Form::Handlers.setup().server("workers", 1).server("request-timeout-ms", LONG_MS).start();
-    for signal in [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGTERM] {
+    for signal in [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS] {
         let mut started = request(&server, "/spin");
         let worker = server.busy_worker();
-        process::signal(worker, Signal::SIGKILL);
+        process::signal(worker, signal);
         let response = started.response();
-        assert_failed(&mut server, &response, 502);
+        let id = assert_failed(&mut server, &response, 502);
         server.expect_error(&worker.to_string());
+        server.wait_for_log(&[&id, &worker.to_string(), signal.as_str()]);
         server.get("/hello").assert(200, HELLO);
         server.check_nothing_leaks();
-        let _ = signal;
     }
 }
 
@@ -87,7 +87,7 @@ fn deadline(form: Form, path: &str) {
     assert!(watch.elapsed() >= Duration::from_millis(u64::from(SHORT_MS)), "answered before the deadline");
     let id = assert_failed(&mut server, &response, 504);
     server.wait_for_log(&[&id, "deadline"]);
-    server.get("/hello").assert(200, HELLO);
+    assert_serves(&server);
     server.check_nothing_leaks();
     assert_eq!(server.workers(), workers, "an interrupted guest does not cost the worker");
 }
@@ -184,32 +184,54 @@ fn waiting_too_long_in_the_queue_is_503() {
 fn a_queued_request_whose_client_has_left_never_starts() {
     let mut server = Form::Handlers.setup().server("workers", 1).server("request-timeout-ms", 2_000).start();
     let mut running = request(&server, "/spin");
-    let gone = request(&server, "/log/never-to-be-seen");
+    let gone = request(&server, "/log");
     drop(gone);
-    let mut kept = request(&server, "/log/to-be-seen");
+    let mut kept = request(&server, "/hello");
     let response = running.response();
     assert_failed(&mut server, &response, 504);
-    assert_eq!(kept.response().status(), 200);
-    server.wait_for_log(&["to-be-seen"]);
-    assert!(!server.log().contains("never-to-be-seen"), "the handler of a client that had left was run");
+    kept.response().assert(200, HELLO);
+    assert!(!server.log().contains("an info line"), "the handler of a client that had left was run");
+    server.expect_error("an error line");
+    server.get("/log");
+    server.wait_for_log(&["an info line"]);
 }
 
+/// With one worker and no spare the next request waits for the end of the handler whose client has left.
 #[track_caller]
-fn runs_to_its_end(form: Form, path: &str, line: &str) {
-    let server = form.setup().server("workers", 1).start();
-    drop(request(&server, path));
-    server.wait_for_log(&[line]);
-    server.get("/hello").assert(200, HELLO);
+fn runs_to_its_end(form: Form) {
+    const HANDLER_MS: u64 = 1_500;
+    let server = form.setup().server("workers", 1).server("spare-workers", 0).start();
+    let workers = server.workers();
+    let watch = Stopwatch::start();
+    drop(request(&server, &format!("/sleep?ms={HANDLER_MS}")));
+    assert_serves(&server);
+    assert!(watch.elapsed() >= Duration::from_millis(HANDLER_MS), "it ran for {:?} only", watch.elapsed());
+    assert_eq!(server.workers(), workers, "the worker is still the same");
 }
 
 #[test]
 fn a_handler_whose_client_has_left_runs_to_its_end() {
-    runs_to_its_end(Form::Handlers, "/slow-log/300", "finished");
+    runs_to_its_end(Form::Handlers);
 }
 
 #[test]
 fn a_wasi_http_component_whose_client_has_left_runs_to_its_end() {
-    runs_to_its_end(Form::Wasi, "/slow-log?ms=300", "finished");
+    runs_to_its_end(Form::Wasi);
+}
+
+#[test]
+fn typescript_whose_client_has_left_runs_to_its_end() {
+    runs_to_its_end(Form::TypeScript);
+}
+
+#[test]
+fn a_guest_may_go_on_after_its_response() {
+    let server = Form::Wasi.setup().start();
+    let watch = Stopwatch::start();
+    server.get("/after?ms=1500").assert(200, "answered\n");
+    assert!(watch.elapsed() < Duration::from_millis(1_400), "the response waits for the guest's end");
+    server.wait_for_log(&["still running after the response"]);
+    assert_serves(&server);
 }
 
 #[test]
