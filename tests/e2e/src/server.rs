@@ -354,7 +354,8 @@ impl Server {
         let (mut last, mut looks) = (self.present(), 0);
         let settled = wait::poll(SOON, || {
             let present = self.present();
-            looks = if present == last && present.workers > 0 { looks + 1 } else { 0 };
+            let all_executed = present.workers > 0 && process::children(self.pid()).len() == present.workers;
+            looks = if present == last && all_executed { looks + 1 } else { 0 };
             last = present;
             (looks == SETTLED_LOOKS).then_some(present)
         });
