@@ -4,9 +4,7 @@
 //! into a request. The server drives it through the exports; the code that `#[handlers]` generates implements
 //! [`Handlers`].
 
-use crate::bindings::exports::rusm::http::handler::{
-    Guest, Request as WireRequest, Response as WireResponse,
-};
+use crate::bindings::exports::rusm::http::handler::{Guest, Request as WireRequest, Response as WireResponse};
 use crate::http::{Headers, IntoResponse, Params, Request, RequestParts, Response, ResponseParts};
 use crate::logger;
 
@@ -127,5 +125,44 @@ impl From<Response> for WireResponse {
     fn from(response: Response) -> WireResponse {
         let ResponseParts { status, headers, body } = response.into_parts();
         WireResponse { status, headers: headers.into(), body }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_from_the_server_keeps_every_part() {
+        let request = Request::from(WireRequest {
+            id: "r1".to_owned(),
+            method: "PATCH".to_owned(),
+            scheme: "https".to_owned(),
+            authority: "example.org:8443".to_owned(),
+            path: "/a%20b".to_owned(),
+            query: Some("q=1".to_owned()),
+            headers: vec![("x-raw".to_owned(), vec![0xff])],
+            body: b"body".to_vec(),
+            peer: Some("[::1]:9".to_owned()),
+        });
+        assert_eq!((request.id(), request.method(), request.scheme()), ("r1", "PATCH", "https"));
+        assert_eq!((request.authority(), request.path()), ("example.org:8443", "/a%20b"));
+        assert_eq!((request.raw_query(), request.query("q")), (Some("q=1"), Some("1")));
+        assert_eq!(request.headers().get_bytes("X-Raw"), Some([0xff].as_slice()));
+        assert_eq!((request.body(), request.peer()), (b"body".as_slice(), "[::1]:9".parse().ok()));
+    }
+
+    #[test]
+    fn a_response_goes_to_the_server_as_the_action_made_it() {
+        let wire = WireResponse::from(Response::new(700, "odd").append_header("X-A", "1"));
+        assert_eq!((wire.status, wire.body.as_slice()), (700, b"odd".as_slice()));
+        let text = (String::from("content-type"), b"text/plain; charset=utf-8".to_vec());
+        assert_eq!(wire.headers, [text, ("x-a".to_owned(), b"1".to_vec())]);
+    }
+
+    #[test]
+    #[should_panic(expected = "the component has no action `nope`")]
+    fn an_action_that_is_not_there_traps() {
+        let _ = no_such_action("nope");
     }
 }

@@ -82,8 +82,6 @@ pub use serde_json;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings;
-    pub use crate::guest::{
-        Arguments, FirstOfTwo, Handlers, OnlyArgument, SecondOfTwo, no_such_action, respond,
-    };
+    pub use crate::guest::{Arguments, FirstOfTwo, Handlers, OnlyArgument, SecondOfTwo, no_such_action, respond};
     pub use wit_bindgen::rt;
 }

@@ -1,7 +1,9 @@
-//! The way from `log::info!` to the server's log.
+//! The way from `log::info!`, and from a panic, to the server's log.
 //!
-//! Owns the one [`log::Log`] of a component. It asks the server for its level at the first line that is logged, not before, so
-//! that a request which logs nothing makes no call. `guest` installs it before an action runs.
+//! Owns the one [`log::Log`] of a component and its panic hook. It asks the server for its level at the first line that is
+//! logged, not before, so that a request which logs nothing makes no call. `guest` installs it before an action runs.
+
+use std::panic::{self, PanicHookInfo};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -11,8 +13,10 @@ struct ServerLog;
 
 static SERVER_LOG: ServerLog = ServerLog;
 
-/// Sends `log`'s lines to the server, unless the component has installed a logger of its own.
+/// Sends `log`'s lines and panics to the server, unless the component has installed a logger of its own.
 pub(crate) fn install() {
+    // The usual hook would write three lines to standard error, one of them a hint that is of no use here.
+    panic::set_hook(Box::new(|info| server::log(server::Level::Error, "panic", &line(info))));
     if log::set_logger(&SERVER_LOG).is_ok() {
         // Everything, until the first line asks the server what it shows.
         log::set_max_level(LevelFilter::Trace);
@@ -39,6 +43,14 @@ impl Log for ServerLog {
     }
 
     fn flush(&self) {}
+}
+
+fn line(info: &PanicHookInfo<'_>) -> String {
+    let message = info.payload_as_str().unwrap_or("(the panic has no message)");
+    match info.location() {
+        Some(location) => format!("panicked at {location}: {message}"),
+        None => format!("panicked: {message}"),
+    }
 }
 
 fn filter(level: server::Level) -> LevelFilter {

@@ -7,7 +7,9 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, FnArg, Ident, Item, ItemFn, ItemMod, PatType, Result, ReturnType, Safety, Type, Visibility};
+use syn::{
+    Attribute, Error, FnArg, Ident, Item, ItemFn, ItemMod, PatType, Result, ReturnType, Safety, Type, Visibility,
+};
 
 const SIGNATURES: &str = "`fn()`, `fn(Request)`, `fn(Params)` or `fn(Request, Params)`";
 
@@ -218,11 +220,11 @@ fn parameter(input: &FnArg) -> Result<&Type> {
 fn helper(function: &ItemFn, items: &[Item]) -> Result<()> {
     let name = &function.sig.ident;
     let excused = name.to_string().starts_with('_')
-        || function.attrs.iter().any(|attribute| {
-            ["allow", "expect", "cfg", "test"].iter().any(|excuse| attribute.path().is_ident(excuse))
-        });
-    let looks_like_action =
-        !function.sig.inputs.is_empty() && function.sig.inputs.iter().all(is_request_or_params);
+        || function
+            .attrs
+            .iter()
+            .any(|attribute| ["allow", "expect", "cfg", "test"].iter().any(|excuse| attribute.path().is_ident(excuse)));
+    let looks_like_action = !function.sig.inputs.is_empty() && function.sig.inputs.iter().all(is_request_or_params);
     let called = || {
         let mut others = items.iter().filter(|item| !self::function(item).is_some_and(|it| std::ptr::eq(it, function)));
         others.any(|item| mentions(item.to_token_stream(), name))
@@ -232,7 +234,9 @@ fn helper(function: &ItemFn, items: &[Item]) -> Result<()> {
     }
     Err(Error::new(
         name.span(),
-        format!("`{name}` looks like an action but is private: write `pub fn {name}`, or remove it, since nothing calls it"),
+        format!(
+            "`{name}` looks like an action but is private: write `pub fn {name}`, or remove it, since nothing calls it"
+        ),
     ))
 }
 

@@ -48,10 +48,10 @@ mod tests {
 
     #[test]
     fn plus_and_percent_are_decoded_in_names_and_values() {
-        assert_eq!(pairs(b"a+b=c%20d&%C3%BC=%e2%82%AC"), [
-            ("a b".to_owned(), "c d".to_owned()),
-            ("\u{fc}".to_owned(), "\u{20ac}".to_owned())
-        ]);
+        assert_eq!(
+            pairs(b"a+b=c%20d&%C3%BC=%e2%82%AC"),
+            [("a b".to_owned(), "c d".to_owned()), ("\u{fc}".to_owned(), "\u{20ac}".to_owned())]
+        );
     }
 
     #[test]
@@ -69,10 +69,7 @@ mod tests {
 
     #[test]
     fn empty_pieces_are_skipped_and_only_the_first_equals_sign_splits() {
-        assert_eq!(pairs(b"&&a=b=c&=d&"), [
-            ("a".to_owned(), "b=c".to_owned()),
-            (String::new(), "d".to_owned())
-        ]);
+        assert_eq!(pairs(b"&&a=b=c&=d&"), [("a".to_owned(), "b=c".to_owned()), (String::new(), "d".to_owned())]);
         assert!(pairs(b"").is_empty());
     }
 }

@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn any_error_becomes_a_500_that_tells_the_client_nothing() {
-        let error = Error::from("x".parse::<u8>().unwrap_err());
+        let error = Error::from("x".parse::<u8>().expect_err("no number"));
         assert_eq!(error.to_string(), "invalid digit found in string");
         let response = error.into_response();
         assert_eq!((response.status().as_u16(), response.body()), (500, b"500 Internal Server Error\n".as_slice()));
@@ -118,7 +118,7 @@ mod tests {
         fn parse(request: &Request) -> Result<u8> {
             Ok(request.json()?)
         }
-        let error = parse(&Request::builder("POST", "/").body("nonsense").build()).unwrap_err();
+        let error = parse(&Request::builder("POST", "/").body("nonsense").build()).expect_err("no JSON");
         assert_eq!(error.status(), 400);
         assert!(error.to_string().starts_with("the request body is not the JSON"), "{error}");
     }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn an_error_shows_its_causes() {
         let request = Request::builder("POST", "/").body("nonsense").build();
-        let nested = std::io::Error::other(request.json::<u8>().unwrap_err());
+        let nested = std::io::Error::other(request.json::<u8>().expect_err("no JSON"));
         assert!(Error::from(nested).to_string().starts_with("the request body is not"));
     }
 }

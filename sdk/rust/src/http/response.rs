@@ -202,13 +202,16 @@ mod tests {
             .append_header("vary", "accept")
             .append_header("vary", "cookie");
         let lines: Vec<_> = response.headers().iter().collect();
-        assert_eq!(lines, [
-            ("content-type", b"text/css".as_slice()),
-            ("set-cookie", b"a=1"),
-            ("set-cookie", b"b=2"),
-            ("vary", b"accept"),
-            ("vary", b"cookie"),
-        ]);
+        assert_eq!(
+            lines,
+            [
+                ("content-type", b"text/css".as_slice()),
+                ("set-cookie", b"a=1"),
+                ("set-cookie", b"b=2"),
+                ("vary", b"accept"),
+                ("vary", b"cookie"),
+            ]
+        );
     }
 
     #[test]
