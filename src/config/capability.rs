@@ -19,8 +19,11 @@ const MEMORY_BYTES_TRUSTED: u64 = 1 << 30;
 /// The address space of a 32-bit component, in MiB.
 const MEMORY_MB_MAX: u64 = 4096;
 
+/// Most capabilities of one manifest.
+pub const CAPABILITIES_MAX: usize = 1024;
+
 /// Most capabilities between one and the built-in that it comes down to.
-const INHERITANCE_MAX: usize = 16;
+pub(super) const INHERITANCE_MAX: usize = 16;
 
 /// Profiles that need no declaration. One in the manifest may take the name, and then goes before the built-in.
 const BUILT_IN: [&str; 3] = ["sandboxed", "network-client", "trusted"];
@@ -131,6 +134,11 @@ impl Capabilities {
     ) -> Capabilities {
         let mut profiles = BTreeMap::new();
         for (key, value) in table.map(document::entries).unwrap_or_default() {
+            if profiles.len() == CAPABILITIES_MAX {
+                let message = format!("a manifest has at most {CAPABILITIES_MAX} capabilities");
+                report.push(Diagnostic::error(span(key), message));
+                break;
+            }
             if let Some(table) = document::table(value, report) {
                 profiles.insert(key.get_ref().to_string(), Profile::read(table, around, report));
             }
@@ -169,7 +177,7 @@ fn resolve(name: &str, profiles: &BTreeMap<String, Profile>, names: &[String], r
             report.push(Diagnostic::error(chain.first().and_then(|(_, first)| first.inherits.as_ref()?.1), message));
             return Grants::sandboxed();
         }
-        if !names.contains(parent) {
+        if !profiles.contains_key(parent) && Grants::built_in(parent).is_none() {
             // The error belongs to the capability that names the parent, and is told when that one is resolved.
             if next == name {
                 report.push(unknown(parent, *place, names));

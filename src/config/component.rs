@@ -2,7 +2,7 @@
 //! registers what routes name. A component whose file does not exist is not registered; what is routed to it gets 500.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusmd_proto::limits::COMPONENTS_MAX;
 use toml::de::DeTable;
@@ -82,6 +82,10 @@ impl<'a> Registry<'a> {
     ) -> Registry<'a> {
         let mut declared = BTreeMap::new();
         for (key, value) in table.map(document::entries).unwrap_or_default() {
+            if declared.len() == COMPONENTS_MAX {
+                report.push(too_many(span(key)));
+                break;
+            }
             if !is_name(key.get_ref(), span(key), report) {
                 continue;
             }
@@ -97,6 +101,12 @@ impl<'a> Registry<'a> {
     pub(super) fn reference(&mut self, name: &str, place: Option<Span>, report: &mut Report) -> Option<ComponentRef> {
         if let Some(known) = self.known.get(name) {
             return Some(known.clone());
+        }
+        // The one past the limit is known too, so that it is told once.
+        match self.known.len() {
+            0..COMPONENTS_MAX => {}
+            COMPONENTS_MAX => report.push(too_many(place)),
+            _ => return None,
         }
         if !is_name(name, place, report) {
             return None;
@@ -143,19 +153,14 @@ impl<'a> Registry<'a> {
             report.push(self.missing(name, &source, place));
             return ComponentRef::Unregistered(name.to_owned());
         }
-        match u16::try_from(self.components.len()) {
-            Ok(index) if usize::from(index) < COMPONENTS_MAX => {
-                self.components.push(Component { name: name.to_owned(), source, grants, span });
-                ComponentRef::Registered(ComponentIndex(index))
-            }
-            Ok(_) | Err(_) => {
-                report.push(Diagnostic::error(place, format!("a manifest has at most {COMPONENTS_MAX} components")));
-                ComponentRef::Unregistered(name.to_owned())
-            }
-        }
+        let Ok(index) = u16::try_from(self.components.len()) else {
+            return ComponentRef::Unregistered(name.to_owned());
+        };
+        self.components.push(Component { name: name.to_owned(), source, grants, span });
+        ComponentRef::Registered(ComponentIndex(index))
     }
 
-    fn missing(&self, name: &str, source: &std::path::Path, place: Option<Span>) -> Diagnostic {
+    fn missing(&self, name: &str, source: &Path, place: Option<Span>) -> Diagnostic {
         let file = quoted(&source.to_string_lossy());
         let message = format!("the component {} is not registered: there is no file {file}", quoted(name));
         let found = Diagnostic::unserved(place, message).label("requests to it get 500");
@@ -203,6 +208,10 @@ fn read_source(value: &Value<'_>, around: &Surroundings<'_>, report: &mut Report
         return None;
     }
     Some(around.directory.join(text))
+}
+
+fn too_many(place: Option<Span>) -> Diagnostic {
+    Diagnostic::error(place, format!("a manifest has at most {COMPONENTS_MAX} components"))
 }
 
 /// A name becomes part of a path and of log lines.

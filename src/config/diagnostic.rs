@@ -2,6 +2,7 @@
 //!
 //! The other files of this room add findings to a [`Report`]; whoever loads the manifest gets the finished [`Diagnostics`] and prints them.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -12,6 +13,9 @@ pub const DIAGNOSTICS_SHOWN_MAX: usize = 50;
 
 /// Most characters of a name from the manifest that a message repeats.
 const NAME_CHARS_MAX: usize = 60;
+
+/// Most candidates that a mistyped name is compared with.
+const CANDIDATES_MAX: usize = 256;
 
 /// Most bytes of a line that are shown on either side of a finding.
 const CONTEXT_BYTES_MAX: usize = 400;
@@ -136,8 +140,13 @@ impl Diagnostics {
     /// All findings with their lines, carets and hints, and how many there are; empty when there is nothing to tell.
     pub fn render(&self, purpose: Purpose, styled: bool) -> String {
         let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
+        let mut list: Vec<_> = self.list.iter().collect();
+        if list.len() > DIAGNOSTICS_SHOWN_MAX {
+            // Where not all can be shown, what is in the way of a start is.
+            list.sort_by_key(|diagnostic| !is_error(diagnostic.severity, purpose));
+        }
         let mut shown = String::new();
-        for diagnostic in self.list.iter().take(DIAGNOSTICS_SHOWN_MAX) {
+        for diagnostic in list.into_iter().take(DIAGNOSTICS_SHOWN_MAX) {
             shown.push_str(&self.render_one(&renderer, diagnostic, purpose));
             shown.push_str("\n\n");
         }
@@ -224,7 +233,7 @@ impl Diagnostics {
 
     fn line_end(&self, at: usize) -> usize {
         let rest = self.source.get(at..).unwrap_or_default();
-        let line = at + rest.find('\n').unwrap_or(rest.len());
+        let line = at + rest.find(['\r', '\n']).unwrap_or(rest.len());
         line.min(self.source.floor_char_boundary(at + CONTEXT_BYTES_MAX))
     }
 
@@ -255,16 +264,35 @@ impl Report {
         self.list.push(diagnostic);
     }
 
-    /// Puts the findings in the order of the file. Where the file has syntax errors, findings that may be their doing are left out.
-    pub(super) fn finish(mut self, syntax: Vec<Diagnostic>, diagnostics: &mut Diagnostics) {
+    /// Puts the findings in the order of the file. Where the file has syntax errors, findings that may be their doing are left out:
+    /// those about something absent, those on a broken line, and those about a value that the parser made up, which has no extent.
+    pub(super) fn finish(mut self, mut syntax: Vec<Diagnostic>, diagnostics: &mut Diagnostics) {
         if !syntax.is_empty() {
-            let line = |span: Option<Span>| span.map(|span| diagnostics.position(span).0);
-            let broken: Vec<_> = syntax.iter().map(|error| line(error.span)).collect();
-            self.list.retain(|found| !found.absence && found.span.is_some() && !broken.contains(&line(found.span)));
+            let lines = Lines::of(&diagnostics.source);
+            let line = |found: &Diagnostic| found.span.map(|span| lines.line(span.start));
+            syntax.dedup_by_key(|error| line(error));
+            let broken: HashSet<_> = syntax.iter().map(line).collect();
+            let has_extent = |found: &Diagnostic| found.span.is_some_and(|span| span.start < span.end);
+            self.list.retain(|found| !found.absence && has_extent(found) && !broken.contains(&line(found)));
         }
         self.list.extend(syntax);
         self.list.sort_by_key(|found| found.span.map_or((0, 0), |span| (1, span.start)));
         diagnostics.list.append(&mut self.list);
+    }
+}
+
+/// Where the lines of a text begin, so that a position is found without reading the text again.
+struct Lines {
+    newlines: Vec<usize>,
+}
+
+impl Lines {
+    fn of(text: &str) -> Lines {
+        Lines { newlines: text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect() }
+    }
+
+    fn line(&self, at: usize) -> usize {
+        self.newlines.partition_point(|newline| *newline < at)
     }
 }
 
@@ -277,7 +305,7 @@ pub(super) fn quoted(name: &str) -> String {
     format!("`{}`", shown.replace("\\'", "'").replace("\\\"", "\""))
 }
 
-/// The candidate that a mistyped name most probably meant.
+/// The candidate that a mistyped name most probably meant. Only so many are looked at, for each look has its cost.
 pub(super) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if name.len() > NAME_CHARS_MAX {
         return None;
@@ -290,6 +318,7 @@ pub(super) fn closest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c s
     };
     candidates
         .into_iter()
+        .take(CANDIDATES_MAX)
         .filter_map(|candidate| Some((near(&candidate)?, candidate)))
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c)

@@ -36,7 +36,7 @@ use document::{Shape, span};
 pub const MANIFEST: &str = "rusm.toml";
 
 /// Most bytes of a manifest.
-pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
+pub const MANIFEST_BYTES_MAX: usize = 512 * 1024;
 
 /// The levels of the log, from nothing to everything.
 pub const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

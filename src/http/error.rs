@@ -188,3 +188,52 @@ impl fmt::Display for ResponseError {
 }
 
 impl std::error::Error for ResponseError {}
+
+#[cfg(test)]
+pub(super) const ALL_REQUEST_ERRORS: &[RequestError] = {
+    use RequestError::*;
+    &[
+        TlsOnPlainPort,
+        MethodInvalid,
+        MethodTooLong,
+        RequestLineInvalid,
+        TargetInvalid,
+        TargetFragment,
+        TargetUserinfo,
+        TargetForm,
+        TargetScheme,
+        TargetTooLong,
+        VersionInvalid,
+        VersionUnsupported,
+        Connect,
+        BlankLines,
+        BareLineFeed,
+        HeadTooLarge,
+        TooManyHeaders,
+        HeaderName,
+        HeaderValue,
+        ConnectionOptions,
+        HostMissing,
+        HostRepeated,
+        HostInvalid,
+        HostDisagrees,
+        ContentLengthInvalid,
+        ContentLengthRepeated,
+        LengthAndCoding,
+        CodingInHttp10,
+        CodingInvalid,
+        CodingUnsupported,
+        Expectation,
+        BodyTooLarge,
+        ChunkSize,
+        ChunkExtension,
+        ChunkExtensionsTooLarge,
+        ChunkEnd,
+        TrailerInvalid,
+        TrailersTooLarge,
+        HeadIncomplete,
+        BodyIncomplete,
+        HeadTooSlow,
+        BodyTooSlow,
+    ]
+};

@@ -155,7 +155,7 @@ impl HeadScan {
     /// however the bytes are split: limits count bytes of the head, not of what happens to have arrived.
     pub fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<WholeHead>, RequestError> {
         let window = &bytes[..bytes.len().min(limits.head_bytes_max)];
-        while let Some(span) = self.lines.next(window)? {
+        while let Some(span) = self.next_line(window, limits)? {
             match self.request_line {
                 None => {
                     let line = request_line(span.of(window), limits)?;
@@ -175,6 +175,17 @@ impl HeadScan {
             unfinished_request_line(window, limits)?;
         }
         if bytes.len() > limits.head_bytes_max { Err(RequestError::HeadTooLarge) } else { Ok(None) }
+    }
+
+    /// What is wrong with a request line comes before what is wrong with its end, as if its bytes had come one by one.
+    fn next_line(&mut self, window: &[u8], limits: &Limits) -> Result<Option<Span>, RequestError> {
+        self.lines.next(window).map_err(|error| match self.request_line {
+            Some(_) => error,
+            None => {
+                let line = window.split(|&byte| byte == b'\n').next().unwrap_or_default();
+                unfinished_request_line(line, limits).err().unwrap_or(error)
+            }
+        })
     }
 }
 

@@ -1,0 +1,298 @@
+//! The application: a manifest whose components are compiled. Says which component and action answer a request.
+//!
+//! Immutable but for [`App::settle`], which takes in what the first worker found when it loaded the components. A reload makes another
+//! `App`. Knows nothing of workers, clients or time.
+
+use std::path::PathBuf;
+
+use rusmd_proto::{
+    ComponentInfo, ComponentKind, ComponentSpec, Hello, LogLevel, Network, Preopen, Ready, limits::PROTOCOL_VERSION,
+};
+
+use crate::answer::Answer;
+use crate::config::{
+    self, ComponentIndex, ComponentRef, Config, Diagnostic, Diagnostics, Loaded, Severity, Span, Target,
+};
+use crate::http;
+use crate::pool::SlotId;
+use crate::router::{Params, Resolution};
+
+/// What `OPTIONS *` says that this server knows (RFC 9110, section 9.3.7).
+const METHODS: &str = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    diagnostics: Diagnostics,
+    /// What the workers load, in the order of the wire.
+    loads: Vec<Load>,
+    /// For each `[[serve]]`, who answers: for each of its routes, or for all requests alone.
+    destinations: Vec<Vec<Destination>>,
+}
+
+/// A component that compiled.
+#[derive(Debug)]
+struct Load {
+    component: ComponentIndex,
+    artifact: String,
+    /// The host side of the preopened directories, as text, in the order of the manifest.
+    preopens: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Destination {
+    /// By its place on the wire.
+    Component(u16),
+    /// Requests get 500; the finding about it has been made.
+    Broken,
+}
+
+/// What is to happen with a request.
+#[derive(Debug)]
+pub enum Lookup<'a> {
+    Handler { component: u16, action: Option<&'a str>, path: std::borrow::Cow<'a, str> },
+    Answer(Answer),
+}
+
+impl App {
+    /// `artifacts` has, for each component of the manifest, where its compiled form is, or why there is none.
+    pub fn new(loaded: Loaded, artifacts: Vec<Result<PathBuf, String>>) -> App {
+        let Loaded { config, diagnostics } = loaded;
+        let mut app = App { config, diagnostics, loads: Vec::new(), destinations: Vec::new() };
+        let mut places = Vec::new();
+        for (index, artifact) in artifacts.into_iter().enumerate() {
+            places.push(app.place(ComponentIndex(index as u16), artifact));
+        }
+        let destination = |component: &ComponentRef| match component {
+            ComponentRef::Registered(index) => places.get(index.index()).cloned().unwrap_or(Destination::Broken),
+            ComponentRef::Unregistered(_) => Destination::Broken,
+        };
+        let of_serve = |serve: &config::Serve| match &serve.target {
+            Target::Component(component) => vec![destination(component)],
+            Target::Routes(routes) => routes.list.iter().map(|route| destination(&route.component)).collect(),
+        };
+        app.destinations = app.config.serves.iter().map(of_serve).collect();
+        app
+    }
+
+    fn place(&mut self, component: ComponentIndex, artifact: Result<PathBuf, String>) -> Destination {
+        let Some(declared) = self.config.components.get(component.index()) else { return Destination::Broken };
+        let text = |path: &std::path::Path| path.to_str().map(str::to_owned);
+        let preopens: Option<Vec<String>> =
+            declared.grants.preopens.iter().map(|preopen| text(&preopen.host)).collect();
+        let artifact = artifact.and_then(|path| text(&path).ok_or_else(|| "its cache path is not UTF-8".to_owned()));
+        match (artifact, preopens) {
+            (Ok(artifact), Some(preopens)) => {
+                self.loads.push(Load { component, artifact, preopens });
+                Destination::Component((self.loads.len() - 1) as u16)
+            }
+            (Ok(_), None) => {
+                self.find_unserved(declared.span, format!("component `{}`: a directory is not UTF-8", declared.name));
+                Destination::Broken
+            }
+            (Err(reason), _) => {
+                let message = format!("component `{}` cannot be compiled: {reason}", declared.name);
+                self.find_unserved(declared.span, message);
+                Destination::Broken
+            }
+        }
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Everything found about the manifest and its components so far.
+    pub fn diagnostics(&self) -> &Diagnostics {
+        &self.diagnostics
+    }
+
+    /// One line for each finding, and whether it leaves a component unserved.
+    pub fn problems(&self) -> impl Iterator<Item = (Severity, String)> {
+        self.diagnostics.lines()
+    }
+
+    /// The message that makes a worker load this application.
+    pub fn hello(&self, slot: SlotId) -> Hello<'_> {
+        let components = self.loads.iter().filter_map(|load| {
+            let declared = self.config.components.get(load.component.index())?;
+            let grants = &declared.grants;
+            let preopens = grants.preopens.iter().zip(&load.preopens).map(|(preopen, host)| Preopen {
+                host,
+                guest: &preopen.guest,
+                writable: preopen.writable,
+            });
+            Some(ComponentSpec {
+                name: &declared.name,
+                artifact: &load.artifact,
+                memory_bytes_max: grants.memory_bytes_max,
+                env: grants.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+                preopens: preopens.collect(),
+                network: match &grants.network {
+                    config::Network::Denied => Network::Denied,
+                    config::Network::Hosts(hosts) => Network::Hosts(hosts.iter().map(String::as_str).collect()),
+                    config::Network::Any => Network::Any,
+                },
+            })
+        });
+        Hello {
+            protocol: PROTOCOL_VERSION,
+            build: rusmd_proto::BUILD,
+            slot: slot.0,
+            log_level: log_level(log::max_level()),
+            components: components.collect(),
+        }
+    }
+
+    /// Takes in what a worker found: which routes lead to nothing is known only now.
+    ///
+    /// # Errors
+    ///
+    /// The worker did not answer for the components that it was given.
+    pub fn settle(&mut self, ready: &Ready<'_>) -> Result<(), ()> {
+        if ready.components.len() != self.loads.len() {
+            return Err(());
+        }
+        let mut findings = Vec::new();
+        for (info, load) in ready.components.iter().zip(&self.loads) {
+            if let (ComponentKind::Unloadable(reason), Some(declared)) =
+                (&info.kind, self.config.components.get(load.component.index()))
+            {
+                findings.push((declared.span, format!("component `{}` cannot be loaded: {reason}", declared.name)));
+            }
+        }
+        for (serve, destinations) in self.config.serves.iter().zip(&mut self.destinations) {
+            match &serve.target {
+                Target::Component(_) => {
+                    for destination in destinations {
+                        destination.settle(ready, None, serve.span, &mut findings);
+                    }
+                }
+                Target::Routes(routes) => {
+                    for (route, destination) in routes.list.iter().zip(destinations) {
+                        let action = Some(route.action.as_deref());
+                        destination.settle(ready, action, route.span, &mut findings);
+                    }
+                }
+            }
+        }
+        for (span, message) in findings {
+            self.find_unserved(span, message);
+        }
+        Ok(())
+    }
+
+    fn find_unserved(&mut self, span: Option<Span>, message: String) {
+        self.diagnostics.push(Diagnostic::unserved(span, message));
+    }
+
+    /// Who answers this request. `params` are filled with the parameters of its path.
+    pub fn lookup<'a>(&'a self, serve: usize, head: &http::RequestHead<'a>, params: &mut Params<'a>) -> Lookup<'a> {
+        match head.form {
+            http::TargetForm::Asterisk => {
+                return Lookup::Answer(Answer::allowing(204, "no content", METHODS.to_owned()));
+            }
+            http::TargetForm::Origin | http::TargetForm::Absolute => {}
+        }
+        let Ok(path) = http::target::normalise(head.path) else {
+            return Lookup::Answer(Answer::new(400, "the path is malformed"));
+        };
+        let (Some(serve), Some(destinations)) = (self.config.serves.get(serve), self.destinations.get(serve)) else {
+            return Lookup::Answer(Answer::BROKEN);
+        };
+        let (place, action) = match &serve.target {
+            Target::Component(_) => (0, None),
+            Target::Routes(routes) => match routes.router.resolve(head.method, head.path, params) {
+                Resolution::Found(route) => {
+                    (route.index(), routes.list.get(route.index()).and_then(|route| route.action.as_deref()))
+                }
+                Resolution::NotFound => return Lookup::Answer(Answer::new(404, "no route has this path")),
+                Resolution::MethodNotAllowed { allow } => {
+                    return Lookup::Answer(Answer::allowing(405, "this path does not have this method", allow));
+                }
+                Resolution::Options { allow } => {
+                    return Lookup::Answer(Answer::allowing(204, "no content", allow));
+                }
+                Resolution::BadPath(_) => return Lookup::Answer(Answer::new(400, "the path is malformed")),
+            },
+        };
+        match destinations.get(place) {
+            Some(Destination::Component(component)) => Lookup::Handler { component: *component, action, path },
+            Some(Destination::Broken) | None => Lookup::Answer(Answer::BROKEN),
+        }
+    }
+
+    /// The fields that the manifest adds to every response of a listener.
+    pub fn response_headers(&self, serve: usize) -> &[(String, String)] {
+        self.config.serves.get(serve).map_or(&[], |serve| &serve.headers)
+    }
+
+    /// The name of a component by its place on the wire.
+    pub fn component_name(&self, place: u16) -> Option<&str> {
+        let load = self.loads.get(usize::from(place))?;
+        self.config.components.get(load.component.index()).map(|component| component.name.as_str())
+    }
+}
+
+impl Destination {
+    /// `action` is what the route says; `None` where there are no routes.
+    fn settle(
+        &mut self,
+        ready: &Ready<'_>,
+        action: Option<Option<&str>>,
+        span: Option<Span>,
+        findings: &mut Vec<(Option<Span>, String)>,
+    ) {
+        let Destination::Component(place) = self else { return };
+        let Some(ComponentInfo { kind }) = ready.components.get(usize::from(*place)) else { return };
+        let problem = match (kind, action) {
+            // Told once, for the component.
+            (ComponentKind::Unloadable(_), _) => {
+                *self = Destination::Broken;
+                return;
+            }
+            (ComponentKind::WasiHttp02 | ComponentKind::WasiHttp03, None | Some(None)) => return,
+            (ComponentKind::Handlers(actions), Some(Some(action))) if actions.contains(&action) => return,
+            (ComponentKind::Handlers(actions), Some(Some(action))) => {
+                format!("the component has no action `{action}`; it has {}", listed(actions))
+            }
+            (ComponentKind::Handlers(actions), Some(None)) => {
+                format!("the route names no action, and the component has {}", listed(actions))
+            }
+            (ComponentKind::Handlers(_), None) => {
+                "the component has actions, which need [serve.routes] to lead to them".to_owned()
+            }
+            (ComponentKind::WasiHttp02 | ComponentKind::WasiHttp03, Some(Some(action))) => {
+                format!("the component is wasi:http and dispatches itself: leave out `#{action}`")
+            }
+        };
+        *self = Destination::Broken;
+        findings.push((span, problem));
+    }
+}
+
+/// Most actions that a message lists.
+const LISTED_MAX: usize = 20;
+
+fn listed(actions: &[&str]) -> String {
+    if actions.is_empty() {
+        return "none".to_owned();
+    }
+    let mut names: Vec<String> = actions.iter().take(LISTED_MAX).map(|action| format!("`{action}`")).collect();
+    if actions.len() > LISTED_MAX {
+        names.push(format!("and {} more", actions.len() - LISTED_MAX));
+    }
+    names.join(", ")
+}
+
+fn log_level(level: log::LevelFilter) -> Option<LogLevel> {
+    match level {
+        log::LevelFilter::Off => None,
+        log::LevelFilter::Error => Some(LogLevel::Error),
+        log::LevelFilter::Warn => Some(LogLevel::Warn),
+        log::LevelFilter::Info => Some(LogLevel::Info),
+        log::LevelFilter::Debug => Some(LogLevel::Debug),
+        log::LevelFilter::Trace => Some(LogLevel::Trace),
+    }
+}

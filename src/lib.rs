@@ -1,0 +1,34 @@
+//! The supervisor of rusmd: a pre-forked multi-process server of HTTP with WebAssembly components.
+//!
+//! The program is [`run`]; this library exists so that its rooms can be tested and fuzzed. The rooms, and who may know whom:
+//!
+//! ```text
+//! main → run ─┬→ cli, config        arguments and manifest → a valid configuration
+//!             ├→ compile, app       components compiled; who answers which request
+//!             ├→ check              `rusmd check`
+//!             └→ reactor ─┬→ http   bytes ↔ requests and responses    (no I/O, no clock)
+//!                         ├→ router method and path → route           (pure)
+//!                         ├→ queue, pool, request, timers             (pure)
+//!                         ├→ link   one worker's socket ↔ frames of rusmd-proto
+//!                         └→ sys    processes, descriptors, pages: all the unsafe code
+//! ```
+//!
+//! An arrow is the only direction in which a room knows another; rooms beside each other do not know each other, but that `app` speaks
+//! `http`'s and `router`'s types. Only `reactor` and `sys` touch the system; only `reactor` reads a clock.
+
+pub mod answer;
+pub mod app;
+pub mod check;
+pub mod cli;
+pub mod compile;
+pub mod config;
+pub mod http;
+pub mod link;
+pub mod pool;
+pub mod queue;
+pub mod reactor;
+pub mod request;
+pub mod router;
+pub mod run;
+pub mod sys;
+pub mod timers;

@@ -1,0 +1,148 @@
+//! One worker's socket: bytes to and from frames. Knows no request and no slot; the reactor drives it.
+//!
+//! Frames to the worker are collected and written once in each turn of the loop. What may be waiting is bounded by the
+//! protocol: one request with at most its window of body, and a few frames without a body.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream as StdUnixStream;
+
+use mio::net::UnixStream;
+use rusmd_proto::FrameBuffer;
+
+/// A buffer that has grown beyond this is given back once it is empty.
+const OUTBOX_KEEP_BYTES: usize = 128 * 1024;
+
+/// The supervisor's end of one link.
+#[derive(Debug)]
+pub struct Link {
+    stream: UnixStream,
+    inbox: FrameBuffer,
+    outbox: Vec<u8>,
+    written: usize,
+}
+
+/// What a read from the worker brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// This many bytes; fewer than asked for, so that nothing more is waiting.
+    Last(usize),
+    /// This many bytes, as many as asked for.
+    More(usize),
+    /// Nothing is waiting.
+    Nothing,
+    /// The worker has closed its end.
+    Closed,
+}
+
+impl Link {
+    pub fn new(stream: StdUnixStream) -> Link {
+        Link { stream: UnixStream::from_std(stream), inbox: FrameBuffer::default(), outbox: Vec::new(), written: 0 }
+    }
+
+    /// The socket, to be registered for both directions, edge-triggered.
+    pub fn source(&mut self) -> &mut UnixStream {
+        &mut self.stream
+    }
+
+    /// Reads once into `scratch`.
+    pub fn receive(&mut self, scratch: &mut [u8]) -> Received {
+        loop {
+            return match self.stream.read(scratch) {
+                Ok(0) => Received::Closed,
+                Ok(count) if count < scratch.len() => Received::Last(count),
+                Ok(count) => Received::More(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+                // A worker that died with unread bytes in its socket resets the stream.
+                Err(_) => Received::Closed,
+            };
+        }
+    }
+
+    /// Bytes of a frame that has not arrived whole. Taken by the reactor while it reads frames, and put back.
+    pub fn inbox(&mut self) -> &mut FrameBuffer {
+        &mut self.inbox
+    }
+
+    /// Queues what `encode` appends. It tells whether it could: a message that is too long has appended nothing.
+    pub fn encode(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> bool) {
+        let encoded = encode(&mut self.outbox);
+        debug_assert!(encoded, "what the supervisor sends has passed its own limits");
+    }
+
+    /// Queues frames that are already encoded.
+    pub fn send_frames(&mut self, frames: &[u8]) {
+        self.outbox.extend_from_slice(frames);
+    }
+
+    /// Writes what is queued, as far as the socket takes it. A dead worker is noticed when reading, not here.
+    pub fn flush(&mut self) {
+        while self.written < self.outbox.len() {
+            match self.stream.write(&self.outbox[self.written..]) {
+                Ok(0) => return,
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => break,
+            }
+        }
+        self.written = 0;
+        if self.outbox.capacity() > OUTBOX_KEEP_BYTES {
+            self.outbox = Vec::new();
+        } else {
+            self.outbox.clear();
+        }
+    }
+
+    /// Bytes queued and not yet taken by the socket.
+    pub fn unsent_bytes(&self) -> usize {
+        self.outbox.len() - self.written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusmd_proto::{Frame, RequestId, ToWorker};
+
+    fn pair() -> (Link, StdUnixStream) {
+        let (ours, theirs) = StdUnixStream::pair().expect("a socket pair");
+        ours.set_nonblocking(true).expect("an option");
+        (Link::new(ours), theirs)
+    }
+
+    #[test]
+    fn what_does_not_fit_the_socket_waits_and_is_sent_in_order() {
+        let (mut link, mut theirs) = pair();
+        let payload = vec![7; rusmd_proto::limits::BODY_CHUNK_BYTES_MAX];
+        let count = 40;
+        for n in 0..count {
+            let body = ToWorker::RequestBody { id: RequestId(n), bytes: &payload, end: false };
+            link.encode(|out| body.encode(out).is_ok());
+        }
+        link.flush();
+        assert!(link.unsent_bytes() > 0, "the socket's buffer is smaller than this");
+        let mut buffer = FrameBuffer::default();
+        let mut scratch = vec![0; 1 << 16];
+        for n in 0..count {
+            while Frame::split(buffer.unread()).expect("well formed").is_none() {
+                let read = theirs.read(&mut scratch).expect("bytes");
+                buffer.extend(&scratch[..read]);
+                link.flush();
+            }
+            let header = buffer.peek().expect("well formed").expect("a frame").header;
+            assert_eq!(header.request, RequestId(n));
+            buffer.consume(header);
+        }
+        assert_eq!(link.unsent_bytes(), 0);
+    }
+
+    #[test]
+    fn a_dead_worker_is_an_end_and_not_an_error() {
+        let (mut link, theirs) = pair();
+        drop(theirs);
+        link.encode(|out| ToWorker::Drain.encode(out).is_ok());
+        link.flush();
+        assert_eq!(link.receive(&mut [0; 8]), Received::Closed);
+    }
+}

@@ -1,0 +1,419 @@
+//! What lies behind the clients: requests in progress, the queue, the pool and the links of its workers.
+//!
+//! Touches a client only through [`Clients`], to answer it. `frames` holds what workers say, `workers` how they come and go.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rusmd_proto::limits::{BODY_CHUNK_BYTES_MAX, WINDOW_BYTES};
+use rusmd_proto::message::encode_body;
+use rusmd_proto::{Kind, RequestHead, RequestId, Scheme, ToWorker, Trailers};
+
+use crate::answer::Answer;
+use crate::app::{App, Lookup};
+use crate::http;
+use crate::link::Link;
+use crate::pool::{Pool, SlotId};
+use crate::queue::Queue;
+use crate::request::{ClientKey, Replay, Reply, Request, Requests, Stage, Upload};
+use crate::router::Params;
+use crate::sys::{Process, SharedPage};
+use crate::timers::{Armed, Timers};
+
+use super::Settings;
+use super::clients::Clients;
+use super::report;
+
+/// A request is given to a worker once its body is whole, or once this much of it is there: a body that trickles in holds no worker.
+pub const COLLECT_BYTES: usize = 64 * 1024;
+
+/// Buffers for encoded requests that are kept for the next ones.
+const SPARE_FRAMES_MAX: usize = 64;
+
+/// A buffer that has grown beyond this is given back.
+const SPARE_FRAMES_BYTES_MAX: usize = 16 * 1024;
+
+/// One worker process and everything that the supervisor shares with it.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub process: Process,
+    pub link: Link,
+    pub page: SharedPage,
+    /// Nothing that it says counts any more.
+    pub silenced: bool,
+    pub armed: Armed,
+    talking: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Backend {
+    pub(super) app: App,
+    pub(super) pool: Pool,
+    pub(super) queue: Queue,
+    pub(super) requests: Requests,
+    pub(super) workers: Vec<Option<Worker>>,
+    pub(super) timers: Timers<SlotId>,
+    pub(super) request_timeout: Duration,
+    pub(super) kill_grace: Duration,
+    pub(super) worker_binary: PathBuf,
+    /// A worker has been ready once.
+    pub(super) proven: bool,
+    /// Links with something to say in this turn.
+    talkers: Vec<SlotId>,
+    /// Links that had more to read than their share of a turn.
+    pub(super) unread_links: Vec<SlotId>,
+    spare_frames: Vec<Vec<u8>>,
+}
+
+impl Backend {
+    pub fn new(app: App, settings: &Settings, now: Instant, seed: u64) -> Backend {
+        let pool = Pool::new(settings.workers, settings.spare_workers, now);
+        Backend {
+            workers: pool.slots().map(|_| None).collect(),
+            app,
+            pool,
+            queue: Queue::new(settings.queue_length, settings.queue_timeout),
+            requests: Requests::new(seed),
+            timers: Timers::new(),
+            request_timeout: settings.request_timeout,
+            kill_grace: settings.kill_grace,
+            worker_binary: settings.worker_binary.clone(),
+            proven: false,
+            talkers: Vec::new(),
+            unread_links: Vec::new(),
+            spare_frames: Vec::new(),
+        }
+    }
+
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Requests whose clients wait, or whose instances live.
+    pub fn in_flight(&self) -> usize {
+        self.requests.len()
+    }
+
+    pub fn workers_alive(&self) -> usize {
+        self.pool.alive()
+    }
+
+    /// A worker has been ready: the server can serve.
+    pub fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [self.timers.next(), self.queue.next_expiry(), self.pool.next_deadline()].into_iter().flatten().min()
+    }
+
+    pub fn has_work(&self) -> bool {
+        !self.unread_links.is_empty()
+    }
+
+    /// Routes a request and encodes its head. Its body follows by [`Backend::take_body`] and [`Backend::end_body`].
+    pub fn begin(
+        &mut self,
+        client: ClientKey,
+        peer: SocketAddr,
+        serve: usize,
+        head: &http::RequestHead<'_>,
+        now: Instant,
+    ) -> Result<RequestId, (RequestId, Answer)> {
+        let id = self.requests.next_id();
+        let mut params = Params::new();
+        let (component, action, path) = match self.app.lookup(serve, head, &mut params) {
+            Lookup::Handler { component, action, path } => (component, action, path),
+            Lookup::Answer(answer) => return Err((id, answer)),
+        };
+        let body_bytes = match head.body {
+            http::BodyLength::None => Some(0),
+            http::BodyLength::Known(bytes) => Some(bytes),
+            http::BodyLength::Chunked => None,
+        };
+        let wire = RequestHead {
+            component,
+            action,
+            method: head.method,
+            scheme: match head.scheme {
+                http::Scheme::Http => Scheme::Http,
+                http::Scheme::Https => Scheme::Https,
+            },
+            authority: head.authority,
+            path: &path,
+            query: head.query,
+            peer: Some(peer),
+            body_bytes,
+            params: params.iter().collect(),
+            headers: head.headers.iter().collect(),
+        };
+        let mut frames = self.spare_frames.pop().unwrap_or_default();
+        let end = body_bytes == Some(0);
+        if (ToWorker::Request { id, head: wire, end }).encode(&mut frames).is_err() {
+            return Err((id, Answer::new(431, "the request's head is too large")));
+        }
+        let mut request = Request::new(id, client, serve, frames, now, now + self.request_timeout);
+        if end {
+            request.upload = Upload::Over;
+        }
+        if !self.requests.insert(request) {
+            return Err((id, Answer::OVERLOADED));
+        }
+        Ok(id)
+    }
+
+    /// True when the next piece of this request's body can be taken from the client.
+    pub fn wants_body(&self, id: RequestId) -> bool {
+        let Some(request) = self.requests.get(id) else { return true };
+        match (request.stage, request.upload) {
+            (_, Upload::Over) | (Stage::Reading, _) => true,
+            (Stage::Queued, Upload::Open { .. }) => false,
+            (
+                Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. },
+                Upload::Open { credit },
+            ) => credit as usize >= BODY_CHUNK_BYTES_MAX,
+        }
+    }
+
+    /// Passes on a piece of the body, or keeps it until a worker has the request.
+    pub fn take_body(&mut self, id: RequestId, bytes: &[u8], now: Instant) -> Result<(), Answer> {
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        let Upload::Open { credit } = request.upload else { return Ok(()) };
+        request.upload = Upload::Open { credit: credit.saturating_sub(bytes.len() as u32) };
+        request.deadline = now + self.request_timeout;
+        self.pass_on(id, |id, out| encode_body(out, Kind::RequestBody, id, bytes, false).is_ok());
+        let collected = self
+            .requests
+            .get(id)
+            .is_some_and(|request| request.stage == Stage::Reading && request.frames.len() >= COLLECT_BYTES);
+        if collected { self.admit(id, now) } else { Ok(()) }
+    }
+
+    /// The body is whole: the request can be given to a worker.
+    pub fn end_body(&mut self, id: RequestId, trailers: http::Headers<'_>, now: Instant) -> Result<(), Answer> {
+        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
+        let was_open = std::mem::replace(&mut request.upload, Upload::Over) != Upload::Over;
+        let reading = request.stage == Stage::Reading;
+        if was_open {
+            self.pass_on(id, |id, out| {
+                if trailers.is_empty() {
+                    encode_body(out, Kind::RequestBody, id, &[], true).is_ok()
+                } else {
+                    let trailers = Trailers { headers: trailers.iter().collect() };
+                    ToWorker::RequestTrailers { id, trailers }.encode(out).is_ok()
+                }
+            });
+        }
+        if reading { self.admit(id, now) } else { Ok(()) }
+    }
+
+    /// The rest of the body will not come.
+    pub fn abort_body(&mut self, id: RequestId) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        match request.stage {
+            Stage::Reading | Stage::Queued => self.forget(id),
+            Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. } => {
+                if std::mem::replace(&mut request.upload, Upload::Over) != Upload::Over {
+                    self.pass_on(id, |id, out| ToWorker::RequestAborted { id }.encode(out).is_ok());
+                }
+            }
+        }
+    }
+
+    /// The client has left. A handler that has the request runs to its end; one that does not never starts.
+    pub fn leave(&mut self, id: RequestId) {
+        self.abort_body(id);
+        if let Some(request) = self.requests.get_mut(id) {
+            request.client = None;
+            let window = request.window;
+            let grant = WINDOW_BYTES - window;
+            request.window = WINDOW_BYTES;
+            self.grant(id, grant);
+        }
+    }
+
+    /// True while the request waits for a worker.
+    pub fn is_queued(&self, id: RequestId) -> bool {
+        self.requests.get(id).is_some_and(|request| request.stage == Stage::Queued)
+    }
+
+    /// The client has `unsent` bytes of this response before it: grants the worker what has left since the last grant.
+    pub fn refill_window(&mut self, id: RequestId, unsent: usize) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        if request.reply != Reply::Body {
+            return;
+        }
+        let owed = (WINDOW_BYTES as usize).saturating_sub(request.window as usize + unsent) as u32;
+        if owed >= WINDOW_BYTES / 2 {
+            request.window += owed;
+            self.grant(id, owed);
+        }
+    }
+
+    /// Encodes frames to where this request's frames go now: to what a worker will be sent, or to the worker that has it.
+    fn pass_on(&mut self, id: RequestId, encode: impl Fn(RequestId, &mut Vec<u8>) -> bool) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let slot = request.slot();
+        match request.replay {
+            // A worker grants credit only for what its guest has taken, so that the window bounds what is kept.
+            Replay::Possible if request.frames.len() < RETAIN_BYTES => {
+                let before = request.frames.len();
+                let encoded = encode(id, &mut request.frames);
+                debug_assert!(encoded, "bodies are cut to the size of a frame, trailers are bounded by http's limits");
+                if let Some(slot) = slot
+                    && let Some(worker) = worker(&mut self.workers, slot)
+                {
+                    worker.link.send_frames(&request.frames[before..]);
+                }
+            }
+            Replay::Possible | Replay::Impossible => {
+                request.replay = Replay::Impossible;
+                if let Some(slot) = slot
+                    && let Some(worker) = worker(&mut self.workers, slot)
+                {
+                    worker.link.encode(|out| encode(id, out));
+                }
+            }
+        }
+        if let Some(slot) = slot {
+            self.talk(slot);
+        }
+    }
+
+    pub(super) fn grant(&mut self, id: RequestId, bytes: u32) {
+        let Some(slot) = self.requests.get(id).and_then(Request::slot) else { return };
+        if bytes > 0 {
+            self.send(slot, &ToWorker::ResponseCredit { id, bytes });
+        }
+    }
+
+    pub(super) fn send(&mut self, slot: SlotId, message: &ToWorker<'_>) {
+        if let Some(worker) = worker(&mut self.workers, slot) {
+            worker.link.encode(|out| message.encode(out).is_ok());
+            self.talk(slot);
+        }
+    }
+
+    fn talk(&mut self, slot: SlotId) {
+        if let Some(worker) = worker(&mut self.workers, slot)
+            && !worker.talking
+        {
+            worker.talking = true;
+            self.talkers.push(slot);
+        }
+    }
+
+    /// A link whose socket has room again has more to say.
+    pub(super) fn resume_talk(&mut self, slot: SlotId) {
+        if worker(&mut self.workers, slot).is_some_and(|worker| worker.link.unsent_bytes() > 0) {
+            self.talk(slot);
+        }
+    }
+
+    /// Writes what the links have to say: once in each turn.
+    pub fn flush_links(&mut self) {
+        while let Some(slot) = self.talkers.pop() {
+            if let Some(worker) = worker(&mut self.workers, slot) {
+                worker.talking = false;
+                worker.link.flush();
+            }
+        }
+    }
+
+    /// Gives the request to a worker, or to the queue.
+    pub(super) fn admit(&mut self, id: RequestId, now: Instant) -> Result<(), Answer> {
+        if self.queue.is_empty() && self.hand_over(id, now) {
+            return Ok(());
+        }
+        if self.queue.push(id, now).is_err() {
+            self.forget(id);
+            return Err(Answer::OVERLOADED);
+        }
+        if let Some(request) = self.requests.get_mut(id) {
+            request.stage = Stage::Queued;
+        }
+        Ok(())
+    }
+
+    /// Gives queued requests to workers that are free. The clients are touched, for their bodies may go on.
+    pub fn dispatch(&mut self, clients: &mut Clients, now: Instant) {
+        while self.pool.has_room() {
+            let Some(id) = self.queue.pop() else { return };
+            if self.hand_over(id, now)
+                && let Some(client) = self.requests.get(id).and_then(|request| request.client)
+            {
+                clients.touch(client);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, id: RequestId, now: Instant) -> bool {
+        let Some(request) = self.requests.get_mut(id) else { return false };
+        let Some(slot) = self.pool.lease(id) else { return false };
+        request.stage = Stage::Sent { slot };
+        request.deadline = request.deadline.max(now);
+        let deadline = request.deadline;
+        if let Some(worker) = worker(&mut self.workers, slot) {
+            worker.link.send_frames(&request.frames);
+            self.timers.arm(slot, &mut worker.armed, Some(deadline));
+        }
+        self.talk(slot);
+        true
+    }
+
+    /// Answers the requests that have waited too long.
+    pub fn shed_expired(&mut self, clients: &mut Clients, now: Instant) {
+        while let Some(id) = self.queue.pop_expired(now) {
+            report::shed(id, self.queue.len());
+            self.answer(clients, id, &Answer::OVERLOADED, now);
+            self.forget(id);
+        }
+    }
+
+    /// Answers a request's client in the guest's place. After the head is out, all that is left is to cut.
+    pub(super) fn answer(&mut self, clients: &mut Clients, id: RequestId, answer: &Answer, now: Instant) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let Some(client) = request.client.take().and_then(|key| clients.get_mut(key)) else { return };
+        client.request = None;
+        let head_out = match request.stage {
+            Stage::Reading | Stage::Queued | Stage::Sent { .. } => false,
+            Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. } => true,
+        };
+        if head_out {
+            client.connection.abort();
+        } else {
+            report::respond(&mut client.connection, answer, id, now);
+        }
+        let key = client.key;
+        clients.touch(key);
+    }
+
+    /// Ends a request that no worker has, or that its worker has finished.
+    pub(super) fn forget(&mut self, id: RequestId) {
+        if self.is_queued(id) {
+            self.queue.remove(id);
+        }
+        if let Some(request) = self.requests.remove(id) {
+            let mut frames = request.frames;
+            if self.spare_frames.len() < SPARE_FRAMES_MAX && frames.capacity() <= SPARE_FRAMES_BYTES_MAX {
+                frames.clear();
+                self.spare_frames.push(frames);
+            }
+        }
+    }
+}
+
+/// Most bytes kept of a request so that another worker can be given it: a whole window and a head.
+const RETAIN_BYTES: usize = WINDOW_BYTES as usize + BODY_CHUNK_BYTES_MAX;
+
+pub(super) fn worker(workers: &mut [Option<Worker>], slot: SlotId) -> Option<&mut Worker> {
+    workers.get_mut(slot.0 as usize)?.as_mut()
+}
+
+impl Worker {
+    pub(super) fn new(process: Process, link: Link, page: SharedPage) -> Worker {
+        Worker { process, link, page, silenced: false, armed: Armed::default(), talking: false }
+    }
+}

@@ -1,0 +1,228 @@
+//! The client connections of a reactor: sockets, their `http::Connection`, and which of them have something to do.
+//!
+//! Knows nothing of workers. `drive` moves bytes and events between a client and the backend.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use mio::Registry;
+use mio::net::TcpStream;
+use rusmd_proto::RequestId;
+use slab::Slab;
+
+use crate::http::{Connection, Context, Scheme};
+use crate::request::ClientKey;
+use crate::sys;
+use crate::timers::{Armed, Timers};
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Client {
+    pub key: ClientKey,
+    pub stream: TcpStream,
+    pub connection: Connection,
+    pub peer: SocketAddr,
+    /// Which listener it came through.
+    pub listener: usize,
+    /// Which `[[serve]]` of the manifest that listener is.
+    pub serve: usize,
+    /// The request that it waits for, from its head to the end of its response.
+    pub request: Option<RequestId>,
+    /// The socket may have bytes for us.
+    pub readable: bool,
+    /// The socket may take bytes of ours.
+    pub writable: bool,
+    armed: Armed,
+    touched: bool,
+}
+
+/// All client connections of a reactor.
+#[derive(Debug)]
+pub struct Clients {
+    slab: Slab<Client>,
+    context: Rc<Context>,
+    connections_max: usize,
+    generation: u32,
+    timers: Timers<ClientKey>,
+    /// Clients that have something to do in this turn.
+    work: Vec<ClientKey>,
+    /// Clients that have used up their share of this turn.
+    later: Vec<ClientKey>,
+}
+
+impl Clients {
+    pub fn new(context: Rc<Context>, connections_max: usize) -> Clients {
+        Clients {
+            slab: Slab::new(),
+            context,
+            connections_max,
+            generation: 0,
+            timers: Timers::new(),
+            work: Vec::new(),
+            later: Vec::new(),
+        }
+    }
+
+    pub fn context(&self) -> &Rc<Context> {
+        &self.context
+    }
+
+    /// Another connection would be one too many.
+    pub fn is_full(&self) -> bool {
+        self.slab.len() >= self.connections_max
+    }
+
+    /// The index at which the next client will be, for its poll token.
+    pub fn next_index(&self) -> usize {
+        self.slab.vacant_key()
+    }
+
+    /// Takes an accepted connection.
+    pub fn insert(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        listener: usize,
+        serve: usize,
+        now: Instant,
+    ) -> ClientKey {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.slab.vacant_entry();
+        let key = ClientKey { index: entry.key() as u32, generation: self.generation };
+        entry.insert(Client {
+            key,
+            stream,
+            connection: Connection::new(self.context.clone(), Scheme::Http, now),
+            peer,
+            listener,
+            serve,
+            request: None,
+            readable: true,
+            writable: true,
+            armed: Armed::default(),
+            touched: false,
+        });
+        self.touch(key);
+        key
+    }
+
+    pub fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
+        self.slab.get_mut(key.index as usize).filter(|client| client.key == key)
+    }
+
+    /// Notes that this client has something to do before the turn ends.
+    pub fn touch(&mut self, key: ClientKey) {
+        if let Some(client) = self.slab.get_mut(key.index as usize).filter(|client| client.key == key)
+            && !client.touched
+        {
+            client.touched = true;
+            self.work.push(key);
+        }
+    }
+
+    /// The next client that has something to do.
+    pub fn next_touched(&mut self) -> Option<ClientKey> {
+        loop {
+            let key = self.work.pop()?;
+            if let Some(client) = self.get_mut(key) {
+                client.touched = false;
+                return Some(key);
+            }
+        }
+    }
+
+    /// Notes that this client goes on in the next turn, so that others have theirs.
+    pub fn postpone(&mut self, key: ClientKey) {
+        self.later.push(key);
+    }
+
+    pub fn begin_turn(&mut self) {
+        for key in std::mem::take(&mut self.later) {
+            self.touch(key);
+        }
+    }
+
+    pub fn have_work(&self) -> bool {
+        !self.later.is_empty() || !self.work.is_empty()
+    }
+
+    pub fn handle_event(&mut self, index: usize, event: &mio::event::Event) {
+        let Some(client) = self.slab.get_mut(index) else { return };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            client.readable = true;
+        }
+        if event.is_writable() || event.is_error() {
+            client.writable = true;
+        }
+        let key = client.key;
+        self.touch(key);
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Tells the connections whose time is over so.
+    pub fn handle_timers(&mut self, now: Instant) {
+        while let Some(key) = self.timers.pop(now) {
+            if let Some(client) = self.get_mut(key) {
+                Timers::<ClientKey>::fired(&mut client.armed, now);
+                if client.connection.deadline().is_some_and(|at| at <= now) {
+                    client.connection.handle_timeout(now);
+                }
+                self.touch(key);
+            }
+        }
+    }
+
+    /// Makes sure that the client's deadline fires.
+    pub fn arm(&mut self, key: ClientKey) {
+        if let Some(client) = self.slab.get_mut(key.index as usize).filter(|client| client.key == key) {
+            self.timers.arm(key, &mut client.armed, client.connection.deadline());
+        }
+    }
+
+    /// Closes a connection. A cut one is reset, so that its client notices.
+    pub fn remove(&mut self, key: ClientKey, registry: &Registry) {
+        if self.get_mut(key).is_none() {
+            return;
+        }
+        let mut client = self.slab.remove(key.index as usize);
+        // The descriptor is closed right below, which takes it out of the poll as well.
+        let _ = registry.deregister(&mut client.stream);
+        if client.connection.was_cut() {
+            sys::reset_on_close(&client.stream);
+        }
+    }
+
+    /// The server is stopping: idle connections close, the others after their response.
+    pub fn begin_drain(&mut self) {
+        let keys: Vec<ClientKey> = self.slab.iter().map(|(_, client)| client.key).collect();
+        for key in keys {
+            if let Some(client) = self.get_mut(key) {
+                client.connection.begin_drain();
+            }
+            self.touch(key);
+        }
+    }
+
+    /// Cuts every connection that is left.
+    pub fn cut_all(&mut self, registry: &Registry) {
+        let keys: Vec<ClientKey> = self.slab.iter().map(|(_, client)| client.key).collect();
+        for key in keys {
+            if let Some(client) = self.get_mut(key) {
+                client.connection.abort();
+            }
+            self.remove(key, registry);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+}

@@ -1,0 +1,210 @@
+//! Moves what can be moved for the clients that have something to do: bytes in, events to the backend, bytes out.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::time::Instant;
+
+use mio::Interest;
+
+use crate::answer::Answer;
+use crate::http::Event;
+use crate::request::ClientKey;
+
+use super::backend::Backend;
+use super::clients::Client;
+use super::listeners::Accepted;
+use super::{Phase, Reactor, Source, report};
+
+/// Rounds of read, events and write that one client gets in one turn.
+const ROUNDS_PER_TURN: usize = 32;
+
+/// What a client's socket, its protocol and the backend came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Progress {
+    /// Nothing more to do until something happens.
+    Waits,
+    /// Its share of the turn is used up.
+    Postponed,
+    /// Close the socket.
+    Ended,
+}
+
+impl Reactor {
+    /// Accepts what waits, within the share of one turn and within the limits.
+    pub(super) fn accept(&mut self, now: Instant) {
+        if self.phase != Phase::Serving {
+            return;
+        }
+        for _ in 0..self.listeners.accepts_per_turn() {
+            match self.listeners.accept(now) {
+                Accepted::Nothing => return,
+                Accepted::OneTooMany { stream } => turn_away(stream),
+                Accepted::Client { mut stream, peer, listener, serve } => {
+                    if self.clients.is_full() {
+                        self.listeners.handle_closed(listener);
+                        turn_away(stream);
+                        continue;
+                    }
+                    // Replies are written whole; Nagle's algorithm would only delay the second of two small ones.
+                    let _ = stream.set_nodelay(true);
+                    let token = Source::Client(self.clients.next_index()).token();
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    match self.poll.registry().register(&mut stream, token, interest) {
+                        Ok(()) => {
+                            self.clients.insert(stream, peer, listener, serve, now);
+                        }
+                        Err(error) => {
+                            self.listeners.handle_closed(listener);
+                            log::error!("cannot wait for a client: {error}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives each client that has something to do its turn.
+    pub(super) fn drive_clients(&mut self, now: Instant) {
+        while let Some(key) = self.clients.next_touched() {
+            self.drive(key, now);
+        }
+    }
+
+    fn drive(&mut self, key: ClientKey, now: Instant) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let progress = drive_client(client, &mut self.backend, &mut self.scratch, now);
+        match progress {
+            Progress::Waits => self.clients.arm(key),
+            Progress::Postponed => self.clients.postpone(key),
+            Progress::Ended => {
+                let (request, listener) = (client.request, client.listener);
+                if let Some(id) = request {
+                    self.backend.leave(id);
+                }
+                self.clients.remove(key, self.poll.registry());
+                self.listeners.handle_closed(listener);
+            }
+        }
+    }
+}
+
+fn drive_client(client: &mut Client, backend: &mut Backend, scratch: &mut [u8], now: Instant) -> Progress {
+    for _ in 0..ROUNDS_PER_TURN {
+        handle_events(client, backend, now);
+        flush(client, now);
+        if let Some(id) = client.request {
+            backend.refill_window(id, client.connection.output().len());
+        }
+        if client.connection.is_closed() {
+            return Progress::Ended;
+        }
+        if client.connection.should_shutdown_write() {
+            // The client may have gone already; the linger that follows finds out.
+            let _ = client.stream.shutdown(Shutdown::Write);
+            client.connection.handle_write_shutdown();
+        }
+        if !(client.readable && client.connection.wants_input()) {
+            return Progress::Waits;
+        }
+        receive(client, backend, scratch, now);
+    }
+    Progress::Postponed
+}
+
+/// Reads once.
+fn receive(client: &mut Client, backend: &Backend, scratch: &mut [u8], now: Instant) {
+    match client.stream.read(scratch) {
+        Ok(0) => {
+            client.readable = false;
+            client.connection.handle_eof(now);
+            // Whether a client that has closed its side still reads cannot be known. One whose request is being handled is given the
+            // benefit of the doubt; one that has not got that far has left.
+            if client.request.is_some_and(|id| backend.is_queued(id)) {
+                client.connection.handle_disconnect();
+            }
+        }
+        Ok(count) => {
+            client.readable = count == scratch.len();
+            client.connection.handle_input(&scratch[..count], now);
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.readable = false,
+        Err(_) => {
+            client.readable = false;
+            client.connection.handle_disconnect();
+        }
+    }
+}
+
+/// Writes as much as the socket takes.
+fn flush(client: &mut Client, now: Instant) {
+    while client.writable && !client.connection.output().is_empty() {
+        match client.stream.write(client.connection.output()) {
+            Ok(count) => client.connection.consume_output(count, now),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.writable = false,
+            Err(_) => client.connection.handle_disconnect(),
+        }
+    }
+}
+
+/// Takes the events that the backend has room for.
+fn handle_events(client: &mut Client, backend: &mut Backend, now: Instant) {
+    loop {
+        if let Some(id) = client.request
+            && !backend.wants_body(id)
+        {
+            return;
+        }
+        let Some(event) = client.connection.poll_event(now) else { return };
+        let refused = match event {
+            Event::Request(head) => {
+                let continues = head.expects_continue;
+                match backend.begin(client.key, client.peer, client.serve, &head, now) {
+                    Ok(id) => {
+                        client.request = Some(id);
+                        if continues {
+                            client.connection.respond_continue(now);
+                        }
+                        None
+                    }
+                    Err((id, answer)) => Some((id, answer)),
+                }
+            }
+            Event::Body(bytes) => client.request.and_then(|id| refusal(id, backend.take_body(id, bytes, now))),
+            Event::BodyEnd { trailers } => {
+                client.request.and_then(|id| refusal(id, backend.end_body(id, trailers, now)))
+            }
+            Event::Refused { status, reason } => {
+                log::debug!("{} refused: {status} {reason}", client.peer);
+                if let Some(id) = client.request.take() {
+                    backend.leave(id);
+                }
+                None
+            }
+            Event::ClientGone => {
+                if let Some(id) = client.request.take() {
+                    backend.leave(id);
+                }
+                None
+            }
+        };
+        if let Some((id, answer)) = refused {
+            client.request = None;
+            report::respond(&mut client.connection, &answer, id, now);
+        }
+    }
+}
+
+fn refusal(id: rusmd_proto::RequestId, taken: Result<(), Answer>) -> Option<(rusmd_proto::RequestId, Answer)> {
+    taken.err().map(|answer| (id, answer))
+}
+
+/// Tells a client for which there is no place so, if its socket takes that at once, and closes.
+fn turn_away(mut stream: mio::net::TcpStream) {
+    const BUSY: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 21\r\n\
+        Content-Type: text/plain\r\n\r\ntoo many connections\n";
+    // There is nobody else to tell.
+    let _ = stream.write(BUSY);
+}

@@ -1,0 +1,178 @@
+//! What the reactor tells: log lines for the operator, short answers for clients.
+//!
+//! A client never sees more than the request's id; the log line with that id has the rest.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rusmd_proto::{FailureCause, LogLevel, LogLine, RequestId};
+
+use crate::answer::Answer;
+use crate::app::App;
+use crate::http::{Connection, Header, ResponseHead};
+use crate::pool::{SlotId, Vacated};
+use crate::request::Request;
+use crate::sys::{Exit, Usage};
+
+/// Log target of everything that concerns one request.
+const REQUEST: &str = "rusmd::request";
+
+/// Log target of what guests write.
+const GUEST: &str = "guest";
+
+/// Sends an answer to a client that has not been sent anything.
+pub fn respond(connection: &mut Connection, answer: &Answer, id: RequestId, now: Instant) {
+    if let (204, Some(allow)) = (answer.status, &answer.allow) {
+        let head = ResponseHead { status: 204, headers: &[("allow", allow.as_bytes())], body_length: None };
+        let answered = connection.respond_head(&head, now).and_then(|()| connection.respond_end(&[], now));
+        debug_assert!(answered.is_ok(), "a response is owed, and the router makes legal values");
+        return;
+    }
+    let mut extra: [Header<'_>; 2] = [("", b""), ("", b"")];
+    let mut count = 0;
+    let fields = [("allow", answer.allow.as_deref()), ("retry-after", answer.retry_after)];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            extra[count] = (name, value.as_bytes());
+            count += 1;
+        }
+    }
+    connection.respond_error(answer.status, answer.detail, &id.to_string(), &extra[..count], now);
+}
+
+/// Says on standard output that an address is served, whatever the log shows.
+pub fn listening(address: SocketAddr) {
+    // A closed standard output is no reason to stop serving.
+    let _ = writeln!(std::io::stdout(), "rusmd: listening on http://{address}");
+}
+
+/// An error and its sources on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// The guest, or what it answered, failed.
+pub fn failed(app: &App, request: &Request, cause: FailureCause, message: &str, backtrace: &str) {
+    let (id, what, cause) = (request.id, Subject(app, request), cause.name());
+    log::error!(target: REQUEST, "{id} {what}: {cause}: {}", Indented(message));
+    if !backtrace.is_empty() {
+        log::error!(target: REQUEST, "{id} guest backtrace: {}", Indented(backtrace));
+    }
+}
+
+/// The worker died with this request.
+pub fn died(app: &App, request: &Request, pid: i32, exit: Exit, now: Instant) {
+    let (id, what) = (request.id, Subject(app, request));
+    let age = now.saturating_duration_since(request.admitted);
+    log::error!(target: REQUEST, "{id} {what}: worker {pid} ended with {exit} after {age:.1?}");
+}
+
+/// The deadline has passed.
+pub fn deadline(app: &App, request: &Request, timeout: Duration) {
+    let (id, what) = (request.id, Subject(app, request));
+    log::error!(target: REQUEST, "{id} {what}: deadline: no sign of life for request-timeout-ms, {timeout:?}");
+}
+
+/// The interrupted guest has let go; its stack tells where it was.
+pub fn interrupted(app: &App, request: &Request, backtrace: &str) {
+    let (id, what) = (request.id, Subject(app, request));
+    log::error!(target: REQUEST, "{id} {what}: interrupted; guest backtrace: {}", Indented(backtrace));
+}
+
+/// The interrupted guest has not let go.
+pub fn not_letting_go(app: &App, request: &Request, grace: Duration) {
+    let (id, what) = (request.id, Subject(app, request));
+    log::error!(target: REQUEST, "{id} {what}: still running {grace:?} after its interruption: killing the worker");
+}
+
+/// A request has waited in the queue for too long.
+pub fn shed(id: RequestId, waiting: usize) {
+    log::warn!(target: REQUEST, "{id} waited longer than queue-timeout-ms: 503; {waiting} still waiting");
+}
+
+/// A line that a guest wrote.
+pub fn guest_line(id: RequestId, line: &LogLine<'_>) {
+    let level = match line.level {
+        LogLevel::Error => log::Level::Error,
+        LogLevel::Warn => log::Level::Warn,
+        LogLevel::Info => log::Level::Info,
+        LogLevel::Debug => log::Level::Debug,
+        LogLevel::Trace => log::Level::Trace,
+    };
+    log::log!(target: GUEST, level, "{id} {}: {}", Printable(line.target), Indented(line.message));
+}
+
+/// A worker's process has ended when nobody had asked for it.
+pub fn worker_ended(slot: SlotId, pid: i32, exit: Exit, usage: Usage, vacated: Vacated) {
+    let level = if vacated.never_ready || exit != Exit::Code(0) { log::Level::Error } else { log::Level::Info };
+    let Vacated { never_ready, delay, .. } = vacated;
+    let when = if never_ready { " before it was ready" } else { "" };
+    let next = if delay.is_zero() { String::new() } else { format!("; the next one starts in {delay:?}") };
+    log::log!(level, "worker {pid} in slot {slot} ended with {exit}{when} ({usage}){next}");
+}
+
+/// `GET /users/7 (api#show)`, as far as it is known.
+struct Subject<'a>(&'a App, &'a Request);
+
+impl std::fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Subject(app, request) = self;
+        let Some(head) = request.head() else { return f.write_str("(unknown)") };
+        let component = app.component_name(head.component).unwrap_or("?");
+        write!(f, "{} {} ({component}", Printable(head.method), Printable(head.path))?;
+        if let Some(action) = head.action {
+            write!(f, "#{action}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// Text from outside on one line of a log: control characters are shown, not obeyed.
+struct Printable<'a>(&'a str);
+
+impl std::fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for piece in self.0.split_inclusive(char::is_control) {
+            let mut chars = piece.chars();
+            match chars.next_back() {
+                Some(last) if last.is_control() => write!(f, "{}{}", chars.as_str(), last.escape_default())?,
+                Some(_) | None => f.write_str(piece)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Text from outside that may have several lines: each but the first is indented, so that none can pose as a line of the log's own.
+struct Indented<'a>(&'a str);
+
+impl std::fmt::Display for Indented<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (number, line) in self.0.trim_end().split('\n').enumerate() {
+            if number > 0 {
+                f.write_str("\n    ")?;
+            }
+            Printable(line.trim_end_matches('\r')).fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_cannot_forge_a_line_of_the_log() {
+        assert_eq!(Printable("a\nb\u{1b}[2Jc\0").to_string(), "a\\nb\\u{1b}[2Jc\\u{0}");
+        assert_eq!(Indented("one\r\n[ERROR] two\n").to_string(), "one\n    [ERROR] two");
+    }
+}

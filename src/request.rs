@@ -1,0 +1,195 @@
+//! The requests in progress: each one's life from its head to the end of its instance.
+//!
+//! `Reading → Queued → Sent → HeadOut → Finishing`, or `Interrupted` when its deadline has passed. "Started" is not a state here:
+//! it is read from the worker's status page when it matters, which is when the worker has died.
+//!
+//! Pure state. The reactor drives it.
+
+use std::time::Instant;
+
+use rusmd_proto::limits::WINDOW_BYTES;
+use rusmd_proto::{Frame, RequestHead, RequestId, ToWorker};
+use slab::Slab;
+
+use crate::pool::SlotId;
+
+/// Names a client connection of this reactor; stale keys name nobody.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ClientKey {
+    pub index: u32,
+    pub generation: u32,
+}
+
+/// Where a request is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Its body is being collected; no worker knows of it.
+    Reading,
+    /// Waits for a worker.
+    Queued,
+    /// In a worker's hands, no response yet.
+    Sent { slot: SlotId },
+    /// The response's head is on its way to the client.
+    HeadOut { slot: SlotId },
+    /// The response is complete, or there is nobody to have it; the instance still lives.
+    Finishing { slot: SlotId },
+    /// Its deadline has passed and the client has its answer; the worker is killed at this time unless it lets go before.
+    Interrupted { slot: SlotId, kill_at: Instant },
+}
+
+/// The request's body on its way to the worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Upload {
+    /// More will come; this many bytes may be sent before the worker grants more.
+    Open { credit: u32 },
+    /// All of it has been passed on, or the rest will not come.
+    Over,
+}
+
+/// The response on its way from the worker, whoever is there to have it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// No head yet.
+    Awaited,
+    /// The head has come; body, trailers or the end may follow.
+    Body,
+    /// Nothing may follow but `Done`.
+    Over,
+}
+
+/// One request in progress.
+#[derive(Debug)]
+pub struct Request {
+    pub id: RequestId,
+    /// `None` once the client has left or has had its answer.
+    pub client: Option<ClientKey>,
+    /// Which `[[serve]]` of the manifest it came to.
+    pub serve: usize,
+    pub stage: Stage,
+    pub upload: Upload,
+    pub reply: Reply,
+    /// Bytes of response body that the worker may still send.
+    pub window: u32,
+    /// Everything that a worker must be sent to run this request from the beginning, while that is possible.
+    pub frames: Vec<u8>,
+    pub replay: Replay,
+    pub admitted: Instant,
+    /// When the handler has had its time.
+    pub deadline: Instant,
+}
+
+/// Whether another worker can be given this request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replay {
+    /// All that was sent is still in [`Request::frames`], and no worker has died with it.
+    Possible,
+    /// Too much of the body has been passed on, or this has been done once already.
+    Impossible,
+}
+
+impl Request {
+    /// A request whose head is encoded in `frames`.
+    pub fn new(
+        id: RequestId,
+        client: ClientKey,
+        serve: usize,
+        frames: Vec<u8>,
+        now: Instant,
+        deadline: Instant,
+    ) -> Request {
+        Request {
+            id,
+            client: Some(client),
+            serve,
+            stage: Stage::Reading,
+            upload: Upload::Open { credit: WINDOW_BYTES },
+            reply: Reply::Awaited,
+            window: WINDOW_BYTES,
+            frames,
+            replay: Replay::Possible,
+            admitted: now,
+            deadline,
+        }
+    }
+
+    /// The worker's slot, when it is in a worker's hands.
+    pub fn slot(&self) -> Option<SlotId> {
+        match self.stage {
+            Stage::Reading | Stage::Queued => None,
+            Stage::Sent { slot }
+            | Stage::HeadOut { slot }
+            | Stage::Finishing { slot }
+            | Stage::Interrupted { slot, .. } => Some(slot),
+        }
+    }
+
+    /// The head as it was encoded for the worker, for log lines: requests that go well never need it.
+    pub fn head(&self) -> Option<RequestHead<'_>> {
+        let (frame, _) = Frame::split(&self.frames).ok()??;
+        match ToWorker::decode(&frame).ok()? {
+            ToWorker::Request { head, .. } => Some(head),
+            _ => None,
+        }
+    }
+}
+
+/// Most requests in progress at a time: the index is part of the id.
+pub const REQUESTS_MAX: usize = 1 << INDEX_BITS;
+const INDEX_BITS: u32 = 22;
+
+/// All requests in progress, by id.
+#[derive(Debug)]
+pub struct Requests {
+    slab: Slab<Request>,
+    sequence: u64,
+}
+
+impl Requests {
+    /// `seed` makes the ids of two runs differ; any number will do.
+    pub fn new(seed: u64) -> Requests {
+        Requests { slab: Slab::new(), sequence: seed }
+    }
+
+    /// An id for a request that begins now; [`Requests::insert`] puts it in its place. Ids that are not inserted may be used too,
+    /// for the answer to a request that no worker ever sees.
+    pub fn next_id(&mut self) -> RequestId {
+        let index = self.slab.vacant_key().min(REQUESTS_MAX - 1) as u64;
+        self.sequence = self.sequence.wrapping_add(1);
+        RequestId((self.sequence << INDEX_BITS | index).max(1))
+    }
+
+    /// Begins a request under the id that [`Requests::next_id`] gave last. False when there are [`REQUESTS_MAX`] already.
+    pub fn insert(&mut self, request: Request) -> bool {
+        let vacant = self.slab.vacant_entry();
+        if vacant.key() != index(request.id) {
+            return false;
+        }
+        vacant.insert(request);
+        true
+    }
+
+    pub fn get(&self, id: RequestId) -> Option<&Request> {
+        self.slab.get(index(id)).filter(|request| request.id == id)
+    }
+
+    pub fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
+        self.slab.get_mut(index(id)).filter(|request| request.id == id)
+    }
+
+    pub fn remove(&mut self, id: RequestId) -> Option<Request> {
+        self.get(id)?;
+        self.slab.try_remove(index(id))
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+}
+
+fn index(id: RequestId) -> usize {
+    (id.0 & (REQUESTS_MAX as u64 - 1)) as usize
+}

@@ -1,0 +1,17 @@
+//! The system: processes, descriptors, shared pages, sockets' options. Every `unsafe` block of this crate is in here.
+//!
+//! Knows nothing of HTTP, of the wire or of the pool. Driven by the reactor and by start-up.
+
+#![allow(unsafe_code, reason = "system calls that std and nix do not wrap; each block carries its proof")]
+
+mod fds;
+mod page;
+mod process;
+mod socket;
+mod spawn;
+
+pub use fds::{open_descriptors_max, reserve_worker_descriptors};
+pub use page::SharedPage;
+pub use process::{Exit, Process, Usage};
+pub use socket::{bind_tcp, reset_on_close};
+pub use spawn::{SpawnError, Spawned, spawn_worker};

@@ -1,0 +1,129 @@
+//! One child process, held by a pidfd (pidfd_open(2)): signals that can never hit a recycled pid, and its death as an event.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// A child that has not been reaped yet.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+/// What a child used, over its whole life (getrusage(2)).
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    pub user: Duration,
+    pub system: Duration,
+    pub memory_kib_max: i64,
+}
+
+impl Process {
+    /// Takes a child of this process that nobody has reaped.
+    pub(super) fn open(pid: u32) -> io::Result<Process> {
+        let pid = pid as libc::pid_t;
+        // SAFETY: pidfd_open takes two integers and touches no memory.
+        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call has just made this descriptor (close-on-exec, as all pidfds are), and nothing else knows its number.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(raw as i32) };
+        Ok(Process { pid, pidfd })
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends a signal. A process that is already dead is not an error.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: pidfd_send_signal with a null siginfo reads no memory of ours.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if sent < 0 {
+            let error = io::Error::last_os_error();
+            debug_assert_eq!(error.raw_os_error(), Some(libc::ESRCH), "pidfd_send_signal: {error}");
+        }
+    }
+
+    /// Reaps the child if it has ended; `None` while it lives.
+    pub fn try_reap(&self) -> io::Result<Option<(Exit, Usage)>> {
+        let mut status = 0;
+        // SAFETY: an all-zero rusage is a valid value of that plain C structure.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: both pointers are to live locals of the types that wait4(2) writes.
+        let reaped = unsafe { libc::wait4(self.pid, &mut status, libc::WNOHANG, &mut usage) };
+        match reaped {
+            0 => Ok(None),
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(Some((Exit::from_status(status), Usage::from_raw(&usage)))),
+        }
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Exit {
+    fn from_status(status: i32) -> Exit {
+        if libc::WIFSIGNALED(status) {
+            Exit::Signal(libc::WTERMSIG(status))
+        } else {
+            Exit::Code(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exit code {code}"),
+            Exit::Signal(number) => match nix::sys::signal::Signal::try_from(*number) {
+                Ok(signal) => write!(f, "signal {}", signal.as_str()),
+                Err(_) => write!(f, "signal {number}"),
+            },
+        }
+    }
+}
+
+impl Usage {
+    fn from_raw(raw: &libc::rusage) -> Usage {
+        Usage { user: duration(raw.ru_utime), system: duration(raw.ru_stime), memory_kib_max: raw.ru_maxrss }
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "user {:.3} s, system {:.3} s, peak {} KiB",
+            self.user.as_secs_f64(),
+            self.system.as_secs_f64(),
+            self.memory_kib_max
+        )
+    }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::from_secs(time.tv_sec.max(0) as u64) + Duration::from_micros(time.tv_usec.max(0) as u64)
+}

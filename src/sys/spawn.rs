@@ -1,0 +1,85 @@
+//! Starts one worker: fork and exec with its link, its status page, its standard error, and no other descriptor.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rusmd_proto::{LINK_FD, STATUS_FD};
+
+use super::fds::duplicate_above_reserved;
+use super::page::SharedPage;
+use super::process::Process;
+
+/// A worker that was started and has said nothing yet.
+#[derive(Debug)]
+pub struct Spawned {
+    pub process: Process,
+    /// The supervisor's end of the link, not blocking.
+    pub link: UnixStream,
+    pub page: SharedPage,
+}
+
+/// Starts `binary serve`. The environment is empty: what a guest may see is in the manifest, and what the operator's shell holds
+/// is none of a worker's business.
+pub fn spawn_worker(binary: &Path) -> Result<Spawned, SpawnError> {
+    let blame = |source| SpawnError { binary: binary.to_owned(), source };
+    let (ours, theirs) = UnixStream::pair().map_err(blame)?;
+    ours.set_nonblocking(true).map_err(blame)?;
+    let (page, page_fd) = SharedPage::create().map_err(blame)?;
+    let theirs = duplicate_above_reserved(&theirs).map_err(blame)?;
+    let page_fd = duplicate_above_reserved(&page_fd).map_err(blame)?;
+
+    let mut command = Command::new(binary);
+    command.arg("serve").env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    move_descriptors(&mut command, [(&theirs, LINK_FD), (&page_fd, STATUS_FD)]);
+    let child = command.spawn().map_err(blame)?;
+    let process = Process::open(child.id()).map_err(blame)?;
+    Ok(Spawned { process, link: ours, page })
+}
+
+/// Has the child move descriptors to the numbers that it expects. The copies at those numbers are the only ones that outlive `exec`.
+fn move_descriptors(command: &mut Command, moves: [(&OwnedFd, i32); 2]) {
+    let moves = moves.map(|(fd, to)| (fd.as_raw_fd(), to));
+    let in_child = move || {
+        for (from, to) in moves {
+            // SAFETY: dup2 takes two integers. `to` is held by `reserve_worker_descriptors` in the parent, so that what it
+            // closes here is only that placeholder.
+            if unsafe { libc::dup2(from, to) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure calls dup2(2) alone, which is async-signal-safe, and allocates nothing on success.
+    unsafe { command.pre_exec(in_child) };
+}
+
+/// A worker could not be started.
+#[derive(Debug)]
+pub struct SpawnError {
+    binary: PathBuf,
+    source: io::Error,
+}
+
+impl SpawnError {
+    /// True when another attempt cannot help: the binary is missing or is not one.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start the worker {}", self.binary.display())
+    }
+}
+
+impl std::error::Error for SpawnError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
