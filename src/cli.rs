@@ -45,7 +45,6 @@ pub struct Answer {
     version,
     about = "Serves HTTP with WebAssembly components, a fresh sandboxed instance for every request",
     disable_help_subcommand = true,
-    args_conflicts_with_subcommands = false,
     override_usage = "rusmd [OPTIONS]\n       rusmd check [OPTIONS]"
 )]
 struct Line {
