@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::{Connection, Event, Exchange, Inbound, News, Phase, Reply, Turn};
+use super::{Connection, Event, Exchange, Inbound, News, Phase, Reply, Service, Turn};
 use crate::http::body::{Chunked, Decoded, Upload};
 use crate::http::context::{Buffers, Context};
 use crate::http::error::RequestError;
@@ -72,21 +72,22 @@ impl Connection {
             return Progress::Waiting;
         };
         let unread = self.buffers.as_ref().map_or(&[][..], |buffers| buffers.unread());
-        match (unread, self.inbound) {
-            ([] | [b'\r'], Inbound::Ended) => {
+        let over = self.inbound == Inbound::Ended || self.service == Service::Draining;
+        match unread {
+            [] | [b'\r'] if over => {
                 self.begin_closing(false, now);
                 Progress::Waiting
             }
-            ([], Inbound::Open) => {
+            [] => {
                 self.release_idle_buffers();
                 Progress::Waiting
             }
-            ([b'\r'], Inbound::Open) => Progress::Waiting,
-            ([b'\n', ..], _) => self.refuse_onward(RequestError::BareLineFeed, now),
-            ([b'\r', b'\n', ..], _) if *blank_lines == LEADING_BLANK_LINES_MAX => {
+            [b'\r'] => Progress::Waiting,
+            [b'\n', ..] => self.refuse_onward(RequestError::BareLineFeed, now),
+            [b'\r', b'\n', ..] if *blank_lines == LEADING_BLANK_LINES_MAX => {
                 self.refuse_onward(RequestError::BlankLines, now)
             }
-            ([b'\r', b'\n', ..], _) => {
+            [b'\r', b'\n', ..] => {
                 *blank_lines += 1;
                 self.buffers_mut().take("\r\n".len());
                 Progress::Onward
