@@ -50,7 +50,8 @@ fn every_direct_dependency_has_its_reason_in_contributing() {
 
 /// The crates that packages of this workspace name in their manifests, but for each other.
 fn direct_dependencies() -> BTreeSet<String> {
-    let tree = cargo_tree(&["--workspace", "--edges", "normal,build,dev", "--depth", "1", "--prefix", "depth"]);
+    let tree =
+        cargo_tree(&["--workspace", "--edges", "normal,build,dev", "--depth", "1", "--no-dedupe", "--prefix", "depth"]);
     let at_depth = |depth| tree.lines().filter_map(move |line| line.strip_prefix(depth)).map(package_name);
     let own: BTreeSet<&str> = at_depth('0').collect();
     at_depth('1').filter(|name| !own.contains(name)).map(str::to_owned).collect()
