@@ -196,7 +196,7 @@ impl Connection {
     /// The server is stopping: an idle connection ends at once, any other with the response that is owed.
     pub fn begin_drain(&mut self) {
         self.service = Service::Draining;
-        if matches!(self.phase, Phase::AwaitingHead { .. }) && self.unread().is_empty() {
+        if matches!(self.phase, Phase::AwaitingHead { .. }) && self.is_over() {
             self.begin_closing(false, self.read_since);
         }
     }
@@ -214,6 +214,13 @@ impl Connection {
                 Phase::Closing { linger } => *linger,
                 Phase::Closed { .. } => false,
             }
+    }
+
+    /// Whether `poll_event` held something back for want of room that is there now: after output was consumed, a pipelined request.
+    pub fn wants_poll(&self) -> bool {
+        matches!(self.phase, Phase::AwaitingHead { .. })
+            && !matches!(self.unread(), [] | [b'\r'])
+            && self.wants_output()
     }
 
     /// Whether more of the response should be given. It is accepted anyway; this is what keeps memory bounded.
@@ -242,6 +249,7 @@ impl Connection {
         }
         if buffers.unsent().is_empty() {
             match self.phase {
+                Phase::AwaitingHead { .. } if self.is_over() => self.begin_closing(false, now),
                 Phase::AwaitingHead { .. } => {
                     self.read_since = now;
                     self.release_idle_buffers();
@@ -359,6 +367,11 @@ impl Connection {
 
     fn write_deadline(&self) -> Option<Instant> {
         (!self.output().is_empty()).then(|| self.write_since + self.context.timeouts.write)
+    }
+
+    /// Whether there will be no further request.
+    fn is_over(&self) -> bool {
+        (self.inbound == Inbound::Ended || self.service == Service::Draining) && matches!(self.unread(), [] | [b'\r'])
     }
 
     fn unread(&self) -> &[u8] {

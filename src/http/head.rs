@@ -59,12 +59,14 @@ pub struct RequestHead<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a> {
     section: &'a [u8],
+    /// The same, unless a value is not UTF-8. Checking once is faster than checking each name.
+    text: Option<&'a str>,
     slots: &'a [HeaderSlot],
 }
 
 impl<'a> Headers<'a> {
-    pub(super) const fn new(section: &'a [u8], slots: &'a [HeaderSlot]) -> Self {
-        Self { section, slots }
+    pub(super) fn new(section: &'a [u8], slots: &'a [HeaderSlot]) -> Self {
+        Self { section, text: std::str::from_utf8(section).ok(), slots }
     }
 
     pub const fn len(&self) -> usize {
@@ -77,8 +79,11 @@ impl<'a> Headers<'a> {
 
     /// Name and value of each field, in the order sent.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let section = self.section;
-        self.slots.iter().map(move |slot| (ascii(slot.name.of(section)), slot.value.of(section)))
+        let Self { section, text, slots } = *self;
+        slots.iter().map(move |slot| {
+            let name = text.and_then(|text| text.get(slot.name.start as usize..slot.name.end as usize));
+            (name.unwrap_or_else(|| ascii(slot.name.of(section))), slot.value.of(section))
+        })
     }
 
     /// The value of the first field with this name, which must be in lowercase.

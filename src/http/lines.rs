@@ -45,17 +45,19 @@ impl Lines {
     }
 }
 
-/// Sixteen bytes at a time, in a form that the compiler turns into vector code.
+/// Eight bytes at a time: a byte that is a line feed becomes zero, and the borrow of a subtraction marks the first zero.
 fn find_line_feed(bytes: &[u8]) -> Option<usize> {
-    const STRIDE: usize = 16;
-    let (blocks, tail) = bytes.as_chunks::<STRIDE>();
-    let is_feed = |&byte: &u8| byte == b'\n';
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let (blocks, tail) = bytes.as_chunks::<8>();
     for (index, block) in blocks.iter().enumerate() {
-        if block.iter().fold(false, |found, byte| found | is_feed(byte)) {
-            return block.iter().position(is_feed).map(|at| index * STRIDE + at);
+        let zeroed = u64::from_le_bytes(*block) ^ (ONES * b'\n' as u64);
+        let marks = zeroed.wrapping_sub(ONES) & !zeroed & HIGH;
+        if marks != 0 {
+            return Some(index * 8 + marks.trailing_zeros() as usize / 8);
         }
     }
-    tail.iter().position(is_feed).map(|at| blocks.len() * STRIDE + at)
+    tail.iter().position(|&byte| byte == b'\n').map(|at| blocks.len() * 8 + at)
 }
 
 #[cfg(test)]
@@ -71,6 +73,16 @@ mod tests {
                 assert_eq!(find_line_feed(&bytes), Some(at));
             }
             assert_eq!(find_line_feed(&vec![b'x'; length]), None);
+        }
+    }
+
+    #[test]
+    fn bytes_like_a_line_feed_are_none() {
+        for byte in (0..=255).filter(|&byte| byte != b'\n') {
+            assert_eq!(find_line_feed(&[byte; 19]), None, "{byte:#x}");
+            let mut bytes = [byte; 19];
+            bytes[13] = b'\n';
+            assert_eq!(find_line_feed(&bytes), Some(13), "{byte:#x}");
         }
     }
 

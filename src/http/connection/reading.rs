@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::{Connection, Event, Exchange, Inbound, News, Phase, Reply, Service, Turn};
+use super::{Connection, Event, Exchange, Inbound, News, Phase, Reply, Turn};
 use crate::http::body::{Chunked, Decoded, Upload};
 use crate::http::context::{Buffers, Context};
 use crate::http::error::RequestError;
@@ -65,6 +65,10 @@ impl Connection {
     }
 
     fn begin_head(&mut self, now: Instant) -> Progress {
+        if self.is_over() {
+            self.begin_closing(false, now);
+            return Progress::Waiting;
+        }
         if !self.wants_output() {
             return Progress::Waiting;
         }
@@ -72,12 +76,7 @@ impl Connection {
             return Progress::Waiting;
         };
         let unread = self.buffers.as_ref().map_or(&[][..], |buffers| buffers.unread());
-        let over = self.inbound == Inbound::Ended || self.service == Service::Draining;
         match unread {
-            [] | [b'\r'] if over => {
-                self.begin_closing(false, now);
-                Progress::Waiting
-            }
             [] => {
                 self.release_idle_buffers();
                 Progress::Waiting
