@@ -213,7 +213,7 @@ pub struct FrameBuffer {
 const BUFFER_KEEP_BYTES: usize = 256 * 1024;
 
 impl FrameBuffer {
-    /// Space for at least `bytes_min` more bytes; report how many were filled with [`FrameBuffer::filled`].
+    /// The buffer itself, with space for at least `bytes_min` more bytes, to which what is received is appended.
     pub fn space(&mut self, bytes_min: usize) -> &mut Vec<u8> {
         if self.start == self.bytes.len() {
             self.bytes.clear();
