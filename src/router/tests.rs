@@ -279,3 +279,22 @@ fn arbitrary_paths_and_patterns_never_panic_and_normalising_twice_changes_nothin
         }
     }
 }
+
+/// What a component sees is what `http` normalised; what decides who sees it is what the router normalised. A request whose two readings
+/// differ would be routed by one path and answered by another.
+#[test]
+fn the_router_and_http_read_every_path_alike() {
+    use crate::http::target::{self, TargetError};
+
+    let alphabet = ["/", "/", "/", ".", "..", "%2e", "%2E", "%2f", "%", "%00", "%zz", "a", "b", "\\", "//", "%c3%a9"];
+    let mut seed = 0x517c_c1b7_2722_0a95;
+    for _ in 0..50_000 {
+        let length = random(&mut seed) % 10;
+        let path: String = (0..length).map(|_| alphabet[random(&mut seed) as usize % alphabet.len()]).collect();
+        match target::normalise(&path) {
+            Ok(seen) => assert_eq!(normalise(&path), Ok(seen), "{path:?}"),
+            Err(TargetError::Backslash) => {}
+            Err(error) => assert!(normalise(&path).is_err() || path.contains('\\'), "{path:?}: {error}"),
+        }
+    }
+}
