@@ -1,5 +1,5 @@
 // What the command says about modules that cannot become components, and the table of lines.
-// Run by `node --test`; no test here gets as far as the engine, so all of them are quick.
+// Run by `node --test build.test.mjs`; no test here gets as far as the engine, so all of them are quick.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
