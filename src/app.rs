@@ -55,6 +55,10 @@ pub enum Lookup<'a> {
     Answer(Answer),
 }
 
+/// A worker's list of components is not the one that it was told to load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WrongComponents;
+
 impl App {
     /// `artifacts` has, for each component of the manifest, where its compiled form is, or why there is none.
     pub fn new(loaded: Loaded, artifacts: Vec<Result<PathBuf, String>>) -> App {
@@ -150,9 +154,9 @@ impl App {
     /// # Errors
     ///
     /// The worker did not answer for the components that it was given.
-    pub fn settle(&mut self, ready: &Ready<'_>) -> Result<(), ()> {
+    pub fn settle(&mut self, ready: &Ready<'_>) -> Result<(), WrongComponents> {
         if ready.components.len() != self.loads.len() {
-            return Err(());
+            return Err(WrongComponents);
         }
         let mut findings = Vec::new();
         for (info, load) in ready.components.iter().zip(&self.loads) {

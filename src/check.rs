@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusmd_proto::{ComponentInfo, ComponentKind, FrameBuffer, ToSupervisor, ToWorker};
 
-use crate::app::App;
+use crate::app::{App, WrongComponents};
 use crate::config::{ComponentRef, Target};
 use crate::pool::{START_TIMEOUT, SlotId};
 use crate::sys::{self, SpawnError};
@@ -47,7 +47,8 @@ fn await_ready(app: &mut App, link: &mut impl io::Read) -> Result<Kinds, CheckEr
             let header = frame.header;
             match ToSupervisor::decode(&frame).map_err(|error| CheckError::Protocol(error.to_string()))? {
                 ToSupervisor::Ready(ready) => {
-                    app.settle(&ready).map_err(|()| CheckError::Protocol("an unexpected list".to_owned()))?;
+                    app.settle(&ready)
+                        .map_err(|WrongComponents| CheckError::Protocol("an unexpected list".to_owned()))?;
                     return Ok(ready.components.iter().map(kind).collect());
                 }
                 ToSupervisor::Refused(refused) => return Err(CheckError::Refused(refused.message.to_owned())),

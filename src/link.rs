@@ -6,6 +6,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream as StdUnixStream;
 
+use mio::Interest;
 use mio::net::UnixStream;
 use rusmd_proto::FrameBuffer;
 
@@ -19,6 +20,7 @@ pub struct Link {
     inbox: FrameBuffer,
     outbox: Vec<u8>,
     written: usize,
+    awaits: Interest,
 }
 
 /// What a read from the worker brought.
@@ -36,10 +38,27 @@ pub enum Received {
 
 impl Link {
     pub fn new(stream: StdUnixStream) -> Link {
-        Link { stream: UnixStream::from_std(stream), inbox: FrameBuffer::default(), outbox: Vec::new(), written: 0 }
+        Link {
+            stream: UnixStream::from_std(stream),
+            inbox: FrameBuffer::default(),
+            outbox: Vec::new(),
+            written: 0,
+            awaits: Interest::READABLE,
+        }
     }
 
-    /// The socket, to be registered for both directions, edge-triggered.
+    /// What the socket waits for besides bytes from the worker: room to write only after a write did not fit. A Unix socket tells of
+    /// room whenever the other side has read, which would wake the loop once more for each request.
+    pub fn wanted_interest(&self) -> Interest {
+        if self.unsent_bytes() > 0 { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
+    }
+
+    /// What the socket is registered for, as last told.
+    pub fn interest(&mut self) -> &mut Interest {
+        &mut self.awaits
+    }
+
+    /// The socket, to be registered edge-triggered.
     pub fn source(&mut self) -> &mut UnixStream {
         &mut self.stream
     }

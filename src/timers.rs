@@ -13,15 +13,17 @@ pub struct Armed(Option<Instant>);
 
 /// Entries by time. `K` names the thing; a key whose thing is gone fires once and is forgotten.
 #[derive(Debug)]
-pub struct Timers<K> {
+pub struct Timers<K: Ord> {
     heap: BinaryHeap<Reverse<(Instant, K)>>,
 }
 
-impl<K: Ord + Copy> Timers<K> {
-    pub fn new() -> Timers<K> {
+impl<K: Ord> Default for Timers<K> {
+    fn default() -> Timers<K> {
         Timers { heap: BinaryHeap::new() }
     }
+}
 
+impl<K: Ord + Copy> Timers<K> {
     /// Makes sure that `key` fires no later than `deadline`. Adds an entry only when none fires earlier.
     pub fn arm(&mut self, key: K, armed: &mut Armed, deadline: Option<Instant>) {
         let Some(deadline) = deadline else { return };
@@ -62,7 +64,7 @@ mod tests {
     fn a_deadline_that_moves_on_costs_one_entry() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut timers = Timers::new();
+        let mut timers = Timers::default();
         let mut armed = Armed::default();
         for ms in 10..1000 {
             timers.arm('a', &mut armed, Some(at(ms)));

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use mio::Registry;
 use rusmd_proto::limits::{BODY_CHUNK_BYTES_MAX, WINDOW_BYTES};
 use rusmd_proto::message::encode_body;
 use rusmd_proto::{Kind, RequestHead, RequestId, Scheme, ToWorker, Trailers};
@@ -21,9 +22,9 @@ use crate::router::Params;
 use crate::sys::{Process, SharedPage};
 use crate::timers::{Armed, Timers};
 
-use super::Settings;
 use super::clients::Clients;
 use super::report;
+use super::{Settings, Source};
 
 /// A request is given to a worker once its body is whole, or once this much of it is there: a body that trickles in holds no worker.
 pub const COLLECT_BYTES: usize = 64 * 1024;
@@ -76,7 +77,7 @@ impl Backend {
             pool,
             queue: Queue::new(settings.queue_length, settings.queue_timeout),
             requests: Requests::new(seed),
-            timers: Timers::new(),
+            timers: Timers::default(),
             request_timeout: settings.request_timeout,
             kill_grace: settings.kill_grace,
             worker_binary: settings.worker_binary.clone(),
@@ -296,7 +297,7 @@ impl Backend {
         }
     }
 
-    fn talk(&mut self, slot: SlotId) {
+    pub(super) fn talk(&mut self, slot: SlotId) {
         if let Some(worker) = worker(&mut self.workers, slot)
             && !worker.talking
         {
@@ -313,11 +314,12 @@ impl Backend {
     }
 
     /// Writes what the links have to say: once in each turn.
-    pub fn flush_links(&mut self) {
+    pub fn flush_links(&mut self, registry: &Registry) {
         while let Some(slot) = self.talkers.pop() {
             if let Some(worker) = worker(&mut self.workers, slot) {
                 worker.talking = false;
                 worker.link.flush();
+                watch(&mut worker.link, slot, registry);
             }
         }
     }
@@ -407,6 +409,17 @@ impl Backend {
 
 /// Most bytes kept of a request so that another worker can be given it: a whole window and a head.
 const RETAIN_BYTES: usize = WINDOW_BYTES as usize + BODY_CHUNK_BYTES_MAX;
+
+/// Has the poll wait for what the link waits for.
+fn watch(link: &mut Link, slot: SlotId, registry: &Registry) {
+    let wanted = link.wanted_interest();
+    if *link.interest() != wanted {
+        *link.interest() = wanted;
+        if let Err(error) = registry.reregister(link.source(), Source::Link(slot).token(), wanted) {
+            log::error!("cannot wait for the worker in slot {slot}: {error}");
+        }
+    }
+}
 
 pub(super) fn worker(workers: &mut [Option<Worker>], slot: SlotId) -> Option<&mut Worker> {
     workers.get_mut(slot.0 as usize)?.as_mut()

@@ -58,7 +58,7 @@ impl Clients {
             context,
             connections_max,
             generation: 0,
-            timers: Timers::new(),
+            timers: Timers::default(),
             work: Vec::new(),
             later: Vec::new(),
         }

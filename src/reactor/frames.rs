@@ -12,6 +12,7 @@ use rusmd_proto::{
 };
 
 use crate::answer::Answer;
+use crate::app::WrongComponents;
 use crate::http;
 use crate::pool::SlotId;
 use crate::request::{Reply, Stage, Upload};
@@ -61,7 +62,7 @@ impl Backend {
                 if self.proven {
                     return Ok(());
                 }
-                self.app.settle(&ready).map_err(|()| Violation::Unexpected("list of components"))?;
+                self.app.settle(&ready).map_err(|WrongComponents| Violation::Unexpected("list of components"))?;
                 self.proven = true;
                 Ok(())
             }

@@ -193,6 +193,7 @@ impl Reactor {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut clock = Clock::read();
         self.start_workers(clock.now)?;
+        self.backend.flush_links(self.poll.registry());
         while self.phase != Phase::Stopped {
             self.wait(&mut events, clock.now)?;
             clock = Clock::read();
@@ -205,9 +206,9 @@ impl Reactor {
             self.accept(clock.now);
             self.handle_timers(clock.now);
             self.drive_clients(clock.now);
-            self.backend.flush_links();
             self.start_workers(clock.now)?;
             self.advance_phase(clock.now);
+            self.backend.flush_links(self.poll.registry());
         }
         Ok(())
     }
@@ -292,7 +293,6 @@ impl Reactor {
                     }
                     self.clients.cut_all(self.poll.registry());
                     self.backend.drain_workers();
-                    self.backend.flush_links();
                     self.phase = Phase::Stopping { kill_at: now + self.kill_grace, killed: false };
                     self.advance_phase(now);
                 }

@@ -144,9 +144,8 @@ impl Backend {
     fn start_worker(&mut self, slot: SlotId, registry: &Registry) -> Result<(), sys::SpawnError> {
         let Spawned { process, link, page } = sys::spawn_worker(&self.worker_binary)?;
         let mut started = Worker::new(process, Link::new(link), page);
-        let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = registry
-            .register(started.link.source(), Source::Link(slot).token(), interest)
+            .register(started.link.source(), Source::Link(slot).token(), Interest::READABLE)
             .and_then(|()| register_process(registry, &started, slot));
         if let Err(error) = registered {
             log::error!("cannot wait for worker {}: {error}", started.process.pid());
@@ -158,8 +157,8 @@ impl Backend {
         let hello: Hello<'_> = self.app.hello(slot);
         if let Some(started) = worker(&mut self.workers, slot) {
             started.link.encode(|out| ToWorker::Hello(hello).encode(out).is_ok());
-            started.link.flush();
         }
+        self.talk(slot);
         Ok(())
     }
 

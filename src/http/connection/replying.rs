@@ -123,14 +123,16 @@ impl Connection {
     ) -> bool {
         let (content_type, body) = response::error_body(facts.accepts_only_json, status, detail, request_id);
         let mut headers: Vec<Header<'_>> = Vec::with_capacity(1 + extra.len());
-        headers.push(("content-type", content_type.as_bytes()));
+        if !matches!(status, 204 | 205 | 304) {
+            headers.push(("content-type", content_type.as_bytes()));
+        }
         headers.extend_from_slice(extra);
         let date = self.context.date();
         let out = self.output_mut(now);
         let body_length = Some(body.len() as u64);
         let head = ResponseHead { status, headers: &headers, body_length };
         let written = response::write_head(out, &head, facts, keep, &date).or_else(|_| {
-            let plain = ResponseHead { status: 500, headers: &headers[..1], body_length };
+            let plain = ResponseHead { status: 500, headers: &[], body_length };
             response::write_head(out, &plain, facts, keep, &date)
         });
         let Ok((mut framing, keep)) = written else {

@@ -297,3 +297,10 @@ fn an_error_answer_keeps_a_connection_whose_body_has_arrived() {
     assert!(!bench.written().contains("connection: close"));
     assert_eq!(bench.poll(), "request");
 }
+
+#[test]
+fn an_answer_without_content_names_no_type() {
+    let mut bench = Bench::asked("OPTIONS * HTTP/1.1\r\nhost: h\r\n\r\n");
+    bench.connection.respond_error(204, "no content", "r-1", &[("allow", b"GET")], bench.now);
+    assert_eq!(bench.written(), format!("HTTP/1.1 204 No Content\r\nallow: GET\r\n{DATE}\r\n"));
+}
