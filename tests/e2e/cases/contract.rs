@@ -3,8 +3,10 @@
 //! Owns traps, limits, missing and invalid responses. Deadlines and dying processes are in `workers`, broken bodies in
 //! `bodies`, requests that never reach a guest in `http`.
 
+use std::thread;
+
 use rusmd_e2e::paths::Scratch;
-use rusmd_e2e::{Client, Setup, wait};
+use rusmd_e2e::{Client, Setup, process, wait};
 
 use crate::common::{Form, HELLO, assert_failed, assert_fails, assert_serves};
 
@@ -315,4 +317,50 @@ fn a_component_is_given_what_its_capability_says() {
 
 fn is_request_id(word: &str) -> bool {
     word.len() == 16 && word.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+#[test]
+fn many_faults_leave_nothing_behind() {
+    const ROUNDS: usize = 300;
+    const GROWTH_KIB_MAX: u64 = 4 * 1024;
+    let mut server = Form::Handlers.setup().expect_error("trap").expect_error("panicked").start();
+    let round = |count: usize| {
+        let mut client = server.connect();
+        for _ in 0..count {
+            client.get("/panic");
+            assert_eq!(client.response().status(), 502);
+            client.get("/hello");
+            client.response().assert(200, HELLO);
+        }
+        let workers = server.workers();
+        let resident = |pid: i32| process::usage(pid).map_or(0, |usage| usage.resident_kib);
+        (server.usage().resident_kib, workers.iter().copied().map(resident).sum::<u64>(), workers)
+    };
+    // The first rounds fill caches.
+    let before = round(ROUNDS);
+    let after = round(ROUNDS);
+    assert_eq!(before.2, after.2, "no worker was replaced");
+    assert!(after.0 <= before.0 + GROWTH_KIB_MAX, "the supervisor grew: {} to {} KiB", before.0, after.0);
+    assert!(after.1 <= before.1 + GROWTH_KIB_MAX, "the workers grew: {} to {} KiB", before.1, after.1);
+    server.expect_error("backtrace");
+}
+
+#[test]
+fn concurrent_requests_get_their_own_answers() {
+    const CLIENTS: usize = 16;
+    const REQUESTS: usize = 100;
+    let server = Form::Handlers.setup().server("workers", 4).start();
+    let address = server.address();
+    thread::scope(|scope| {
+        for client_number in 0..CLIENTS {
+            scope.spawn(move || {
+                let mut client = Client::connect(address);
+                for request_number in 0..REQUESTS {
+                    let body = format!("client {client_number} request {request_number} ").repeat(request_number + 1);
+                    client.post("/echo", body.as_bytes());
+                    client.response().assert(200, &body);
+                }
+            });
+        }
+    });
 }

@@ -9,5 +9,6 @@ mod cli;
 mod common;
 mod contract;
 mod http;
+mod mistrust;
 mod shutdown;
 mod workers;
