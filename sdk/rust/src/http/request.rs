@@ -4,11 +4,13 @@
 //! [`RequestBuilder`] in a test.
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 
-use crate::http::{BodyError, Headers, encoding};
+use crate::http::{BodyError, Error, Headers, encoding};
 
 /// A request. The server has parsed and bounded it, and routed it to the action.
 ///
@@ -97,6 +99,28 @@ impl Request {
     /// The first value of a name in the query, decoded: `?q=web+assembly` has `web assembly` for `q`.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query_pairs().find(|(have, _)| *have == name).map(|(_, value)| value)
+    }
+
+    /// The first value of a name in the query as a number or anything else that a string can be parsed into; `None` when the
+    /// name is not there.
+    ///
+    /// ```
+    /// use rusm_rs::http::{Request, Result};
+    ///
+    /// fn page(req: &Request) -> Result<u32> {
+    ///     Ok(req.parse_query("page")?.unwrap_or(1))
+    /// }
+    /// assert_eq!(page(&Request::builder("GET", "/?page=3").build()).unwrap(), 3);
+    /// assert_eq!(page(&Request::builder("GET", "/").build()).unwrap(), 1);
+    /// assert_eq!(page(&Request::builder("GET", "/?page=x").build()).unwrap_err().status(), 400);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A value that cannot be parsed is answered with 400.
+    pub fn parse_query<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<Option<T>, Error> {
+        let parse = |value: &str| value.parse().map_err(|error| Error::new(400, format!("{name}: {error}")));
+        self.query(name).map(parse).transpose()
     }
 
     /// All names and values of the query, decoded, in order; names may repeat.
