@@ -98,10 +98,13 @@ function describe(value) {
 // ---- crashes --------------------------------------------------------------------------------
 
 function crash(error) {
-  try {
-    console.error(report(error));
-  } catch {
-    // Most likely out of memory: the report needed some. What counts is that nothing is answered.
+  for (const text of [() => report(error), () => "uncaught exception, and no memory to report it"]) {
+    try {
+      console.error(text());
+      break;
+    } catch {
+      // What counts is that nothing is answered.
+    }
   }
   exit(FAILED);
 }
