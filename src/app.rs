@@ -207,7 +207,7 @@ impl App {
         };
         let (place, action) = match &serve.target {
             Target::Component(_) => (0, None),
-            Target::Routes(routes) => match routes.router.resolve(head.method, head.path, params) {
+            Target::Routes(routes) => match routes.router.resolve(head.method, &path, params) {
                 Resolution::Found(route) => {
                     (route.index(), routes.list.get(route.index()).and_then(|route| route.action.as_deref()))
                 }

@@ -70,12 +70,12 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "request-timeout-ms",
         Milliseconds(1, DAY_MS, |s| &mut s.request_timeout),
-        "how long a handler may run before it is interrupted and the client gets 504",
+        "how long a handler may go without a sign of life (its start, its response's head, body bytes) before the client gets 504",
     ),
     row(
         "kill-grace-ms",
         Milliseconds(1, DAY_MS, |s| &mut s.kill_grace),
-        "how long after that a worker that does not answer is killed",
+        "how long after that a worker that does not let go of the request is killed",
     ),
     row(
         "queue-length",
@@ -275,6 +275,12 @@ mod tests {
         let table = DeTable::parse(text).expect("TOML");
         server.read(table.get_ref(), Path::new("dir"), &mut report);
         (server, report)
+    }
+
+    #[test]
+    fn the_readme_has_the_settings_as_they_are() {
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(&markdown()), "README.md lacks this table:\n{}", markdown());
     }
 
     #[test]

@@ -103,12 +103,21 @@ fn drive_client(client: &mut Client, backend: &mut Backend, scratch: &mut [u8], 
             let _ = client.stream.shutdown(Shutdown::Write);
             client.connection.handle_write_shutdown();
         }
+        // A pipelined request may have waited for the output to drain.
+        if client.connection.wants_poll() && backend_takes(client, backend) {
+            continue;
+        }
         if !(client.readable && client.connection.wants_input()) {
             return Progress::Waits;
         }
         receive(client, backend, scratch, now);
     }
     Progress::Postponed
+}
+
+/// True when the backend has room for the client's next event.
+fn backend_takes(client: &Client, backend: &Backend) -> bool {
+    client.request.is_none_or(|id| backend.wants_body(id))
 }
 
 /// Reads once.
@@ -150,12 +159,7 @@ fn flush(client: &mut Client, now: Instant) {
 
 /// Takes the events that the backend has room for.
 fn handle_events(client: &mut Client, backend: &mut Backend, now: Instant) {
-    loop {
-        if let Some(id) = client.request
-            && !backend.wants_body(id)
-        {
-            return;
-        }
+    while backend_takes(client, backend) {
         let Some(event) = client.connection.poll_event(now) else { return };
         let refused = match event {
             Event::Request(head) => {

@@ -12,10 +12,11 @@ mod path;
 mod pattern;
 mod tree;
 
+use std::borrow::Cow;
 use std::fmt;
 
 pub use params::{PARAMS_PER_ROUTE_MAX, Params};
-pub use path::{PathError, normalise};
+pub use path::PathError;
 pub use pattern::{PatternError, SEGMENTS_PER_ROUTE_MAX};
 
 use pattern::Pattern;
@@ -111,33 +112,28 @@ impl Router {
     }
 
     /// Finds the route for a request. `method` is compared as it stands, for methods are case-sensitive (RFC 9110, section 9.1);
-    /// `path` is the path of the request target, percent-encoded, without the query. Nothing is allocated unless the path has escapes
-    /// or dot segments, or the answer is an `allow`.
-    pub fn resolve<'a>(&'a self, method: &str, path: &'a str, params: &mut Params<'a>) -> Resolution {
-        use std::borrow::Cow;
-
+    /// `path` is the path of the request target without the query, normalised and percent-encoded: what the component will be shown, so
+    /// that it cannot be routed by one path and answered by another. Nothing is allocated unless the path has escapes, or had dot
+    /// segments, or the answer is an `allow`.
+    pub fn resolve<'a>(&'a self, method: &str, path: &Cow<'a, str>, params: &mut Params<'a>) -> Resolution {
         params.clear();
-        let normalised = match normalise(path) {
-            Ok(normalised) => normalised,
-            Err(error) => return Resolution::BadPath(error),
-        };
-        if let Err(error) = path::check_utf8(&normalised) {
+        if let Err(error) = path::check_utf8(path) {
             return Resolution::BadPath(error);
         }
         let mut captures = Captures::new();
-        let Some(route) = self.tree.find(method, &normalised, &mut captures) else {
-            return self.refuse(method, &normalised);
+        let Some(route) = self.tree.find(method, path, &mut captures) else {
+            return self.refuse(method, path);
         };
         let names = self.names.get(route.index()).map_or(&[][..], |names| names);
-        match normalised {
+        match path {
             Cow::Borrowed(path) => params.fill(names, &captures, path, |value| value),
-            Cow::Owned(path) => params.fill(names, &captures, &path, |value| Cow::Owned(value.into_owned())),
+            Cow::Owned(path) => params.fill(names, &captures, path, |value| Cow::Owned(value.into_owned())),
         }
         Resolution::Found(route)
     }
 
-    fn refuse(&self, method: &str, normalised: &str) -> Resolution {
-        match self.tree.allow(normalised) {
+    fn refuse(&self, method: &str, path: &str) -> Resolution {
+        match self.tree.allow(path) {
             None => Resolution::NotFound,
             Some(allow) if method == "OPTIONS" => Resolution::Options { allow },
             Some(allow) => Resolution::MethodNotAllowed { allow },
