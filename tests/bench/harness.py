@@ -1,0 +1,114 @@
+"""What the benchmark scripts share: servers that run for the length of a block, and what they cost."""
+
+import contextlib
+import os
+import pathlib
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+GUESTS = ROOT / "target" / "guests"
+CACHE = ROOT / "target" / "bench-cache"
+START_SECONDS_MAX = 120
+STOP_SECONDS_MAX = 10
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Server:
+    def __init__(self, process, url, start_seconds):
+        self.process, self.url, self.start_seconds = process, url, start_seconds
+
+    def resident_mib(self):
+        """Resident memory of the process itself, now and at its highest."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return [int(re.search(rf"{key}:\s*(\d+)", status).group(1)) / 1024 for key in ("VmRSS", "VmHWM")]
+
+    def workers_resident_mib(self):
+        """The highest resident memory that any child of the process has had."""
+        peaks = [0.0]
+        for entry in os.scandir("/proc"):
+            with contextlib.suppress(OSError, AttributeError):
+                status = pathlib.Path(entry.path, "status").read_text() if entry.name.isdigit() else ""
+                if int(re.search(r"PPid:\s*(\d+)", status).group(1)) == self.process.pid:
+                    peaks.append(int(re.search(r"VmHWM:\s*(\d+)", status).group(1)) / 1024)
+        return max(peaks)
+
+    def cpu_seconds(self):
+        """User and system time of the process, its descendants, and those of them that were waited for."""
+        parents, ticks = {}, {}
+        for entry in os.scandir("/proc"):
+            if not entry.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                fields = pathlib.Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(fields[1])
+                ticks[int(entry.name)] = sum(int(field) for field in fields[11:15])
+        family = {self.process.pid}
+        while grown := {pid for pid, parent in parents.items() if parent in family} - family:
+            family |= grown
+        return sum(ticks.get(pid, 0) for pid in family) / TICKS_PER_SECOND
+
+
+@contextlib.contextmanager
+def started(command, pattern):
+    """Runs a server until the end of the block, once its output has matched `pattern`, whose group is the URL."""
+    with tempfile.TemporaryDirectory() as directory:
+        log = pathlib.Path(directory, "log")
+        began = time.monotonic()
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            while not (found := re.search(pattern, log.read_text(errors="replace"))):
+                if process.poll() is not None or time.monotonic() > began + START_SECONDS_MAX:
+                    sys.exit(f"{command[0]} does not serve:\n{log.read_text(errors='replace')}")
+                time.sleep(0.001)
+            yield Server(process, found.group(1), time.monotonic() - began)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def serve_rusmd(rusmd, target, workers):
+    component, _, action = target.partition("#")
+    with tempfile.TemporaryDirectory() as directory:
+        manifest = pathlib.Path(directory, "rusm.toml")
+        serve = '[[serve]]\nprotocol = "http"\nlisten = "127.0.0.1:0"\n'
+        serve += f'[serve.routes]\n"GET /" = "{target}"\n' if action else f'component = "{component}"\n'
+        serve += f'[components.{component}]\nsource = "{guest(component)}"\n'
+        manifest.write_text(f'[server]\ncache-dir = "{CACHE}"\n{serve}')
+        command = [rusmd, "--config", str(manifest), "--workers", str(workers)]
+        with started(command, r"listening on (http://[^\s/]+)") as server:
+            yield server
+
+
+def guest(name):
+    path = GUESTS / f"{name}.wasm"
+    if not path.is_file():
+        subprocess.run([ROOT / "scripts" / "guests", name], check=True, stdout=sys.stderr)
+    return path
+
+
+def build():
+    """The release binaries, built when they are missing or old; cargo decides."""
+    command = ["cargo", "build", "--release", "--quiet", "-p", "rusmd", "-p", "rusmd-worker"]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
+    return str(pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"), "release", "rusmd"))
+
+
+def machine():
+    model = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return f"{model.group(1) if model else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}"
+
+
+def text(command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
