@@ -87,15 +87,14 @@ fn has_path(segments: &[&str], path: &[&str]) -> bool {
     }
 }
 
+/// As a request's path comes to the router: visible ASCII, and resolved by `http` before.
 fn check_text(router: &Router, data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let visible = data.iter().filter(|byte| byte.is_ascii_graphic());
+    let text: String = visible.map(|byte| char::from(*byte)).collect();
+    let Ok(path) = normalise(&text) else { return };
+    assert_eq!(normalise(&path).as_deref(), Ok(&*path), "resolving twice changes {text:?}");
     let mut params = Params::new();
-    // Whatever it is given, it does not panic.
-    let _ = router.resolve("GET", &Cow::Borrowed(text), &mut params);
-    let Ok(normal) = normalise(text) else { return };
-    assert_eq!(normalise(&normal).as_deref(), Ok(&*normal), "normalising twice changes {text:?}");
-    let mut params = Params::new();
-    let _ = router.resolve("GET", &normal, &mut params);
+    let _ = router.resolve("GET", &path, &mut params);
     for (_, value) in params.iter() {
         assert!(!value.contains('\0'));
     }
