@@ -155,6 +155,41 @@ fn one_unloadable_component_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_component_that_fails_while_it_is_loaded_is_reported_and_the_others_are_served() {
+    for broken in ["traps-at-load", "hangs-at-load"] {
+        let server = Form::Handlers
+            .setup()
+            .routes(&[("GET /broken", &format!("{broken}#show")), ("GET /hello", "faults#hello")])
+            .expect_error(broken)
+            .expect_error("panicked")
+            .start();
+        server.wait_for_log(&[broken]);
+        let mut client = rusmd_e2e::Client::connect(server.addresses()[1]);
+        client.get("/broken");
+        assert_eq!(client.response().status(), 500);
+        client.get("/hello");
+        client.response().assert(200, HELLO);
+    }
+}
+
+#[test]
+fn a_missing_component_file_is_reported_and_the_others_are_served() {
+    let server = Form::Handlers
+        .setup()
+        .source("absent", "/no/such/absent.wasm".into())
+        .routes(&[("GET /absent", "absent#show"), ("GET /hello", "faults#hello")])
+        .expect_error("absent")
+        .start();
+    assert!(server.log().contains("/no/such/absent.wasm"), "the start does not report it");
+    server.get("/hello").assert(200, HELLO);
+    let mut client = rusmd_e2e::Client::connect(server.addresses()[1]);
+    client.get("/absent");
+    assert_eq!(client.response().status(), 500);
+    client.get("/hello");
+    client.response().assert(200, HELLO);
+}
+
+#[test]
 fn a_missing_worker_binary_is_named() {
     let (status, log) = Form::Handlers.setup().argument("--worker-bin").argument("/no/such/worker").start_refused();
     assert!(!status.success());

@@ -66,7 +66,7 @@ fn a_panic_in_a_handler_is_502_with_its_message_and_backtrace_in_the_log() {
     assert_fails(&mut server, "/panic", 502, &["trap"]);
     wait::until("the guest's backtrace is logged", || {
         let log = server.log();
-        log.contains("a deliberate panic") && log.contains("faults::panic")
+        log.contains("a deliberate panic") && log.contains("guest backtrace") && log.contains("panic_fmt")
     });
 }
 
@@ -363,4 +363,15 @@ fn concurrent_requests_get_their_own_answers() {
             });
         }
     });
+}
+
+#[test]
+fn a_component_of_another_toolchain_is_served() {
+    let mut server = Setup::new().component("wstd-echo").start();
+    assert_serves(&server);
+    let mut client = server.connect();
+    client.post("/echo", b"through wstd");
+    client.response().assert(200, "through wstd");
+    assert_eq!(server.get("/no/such").status(), 404);
+    assert_fails(&mut server, "/panic", 502, &["panicked"]);
 }

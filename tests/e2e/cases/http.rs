@@ -504,3 +504,24 @@ fn trailers_of_a_guest_reach_a_client_that_accepts_them() {
     response.assert(200, "before the trailers\n");
     assert_eq!(response.trailers, []);
 }
+
+#[test]
+fn a_connection_too_many_is_told_so() {
+    let server = Form::Handlers.setup().listener_line("max_connections = 2").start();
+    let mut kept: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    for client in &mut kept {
+        client.get("/hello");
+        client.response().assert(200, HELLO);
+    }
+    let mut refused = server.connect();
+    let response = refused.response();
+    assert_eq!(response.status(), 503);
+    assert!(response.header("retry-after").is_some(), "{:?}", response.head);
+    refused.expect_close();
+    kept.pop();
+    wait::until("there is room again", || {
+        let mut client = server.connect();
+        client.send_if_open("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.try_response().is_ok_and(|response| response.status() == 200)
+    });
+}
