@@ -1,0 +1,119 @@
+//! What a wasmtime error means for the contract: whose fault it is, in one line, and where in the guest it happened.
+
+use std::fmt::Write;
+
+use rusmd_proto::limits::FAILURE_TEXT_BYTES_MAX;
+use rusmd_proto::message::cut_text;
+use rusmd_proto::{Failure, FailureCause, RequestId, ToSupervisor};
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::host::Interrupted;
+use crate::host::limits::MemoryLimit;
+use crate::link::Outbox;
+
+/// A failure with its texts, ready for the wire.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    pub cause: FailureCause,
+    pub message: String,
+    pub backtrace: String,
+}
+
+impl Report {
+    pub fn new(cause: FailureCause, message: impl Into<String>) -> Report {
+        Report { cause, message: message.into(), backtrace: String::new() }
+    }
+
+    /// Reads an error that ended an instance. Without a trap or a guest's frame in it, the host is to blame.
+    pub fn of(error: &wasmtime::Error) -> Report {
+        let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+        let cause = if error.is::<Interrupted>() {
+            FailureCause::Interrupted
+        } else if error.is::<MemoryLimit>() {
+            FailureCause::Memory
+        } else if error.is::<Trap>() || error.is::<I32Exit>() || !backtrace.is_empty() {
+            FailureCause::Trap
+        } else {
+            FailureCause::Internal
+        };
+        Report { cause, message: message(error), backtrace }
+    }
+
+    /// Appends the frame of this failure.
+    pub fn send(&self, id: RequestId, outbox: &Outbox) {
+        let failure = Failure {
+            cause: self.cause,
+            message: cut_text(&self.message, FAILURE_TEXT_BYTES_MAX),
+            backtrace: cut_text(&self.backtrace, FAILURE_TEXT_BYTES_MAX),
+        };
+        let pushed = outbox.push(&ToSupervisor::Failed { id, failure });
+        debug_assert!(pushed.is_ok(), "a failure within its limits can be encoded");
+    }
+}
+
+/// The root of an error on one line, without the backtrace that wasmtime makes part of it.
+pub fn message(error: &wasmtime::Error) -> String {
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return format!("the guest called exit({code})");
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return trap.to_string();
+    }
+    let mut message = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if text.starts_with("error while executing at wasm backtrace") || message.contains(&text) {
+            continue;
+        }
+        let separator = if message.is_empty() { "" } else { ": " };
+        let _ = write!(message, "{separator}{text}");
+    }
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The guest's frames, one a line, innermost first.
+fn frames(backtrace: &WasmBacktrace) -> String {
+    let text = backtrace.to_string();
+    let mut lines = String::new();
+    for line in text.lines().skip(1).map(str::trim) {
+        // A source position stands on a line of its own below its frame.
+        let separator = if line.starts_with("at ") { " " } else { "\n" };
+        let _ = write!(lines, "{}{line}", if lines.is_empty() { "" } else { separator });
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_told_apart() {
+        for (error, cause, message) in [
+            (Interrupted.into(), FailureCause::Interrupted, "interrupted"),
+            (MemoryLimit { memory_bytes_max: 1 << 20 }.into(), FailureCause::Memory, "1 MiB"),
+            (Trap::StackOverflow.into(), FailureCause::Trap, "stack"),
+            (wasmtime::Error::from(I32Exit(3)), FailureCause::Trap, "exit(3)"),
+            (wasmtime::format_err!("pool\nfull").context("instantiating"), FailureCause::Internal, "instantiating: pool full"),
+        ] {
+            let report = Report::of(&error);
+            assert_eq!(report.cause, cause);
+            assert!(report.message.contains(message), "{}", report.message);
+        }
+    }
+
+    #[test]
+    fn a_text_of_the_limit_is_sent_whole_and_a_longer_one_cut() {
+        for length in [FAILURE_TEXT_BYTES_MAX, FAILURE_TEXT_BYTES_MAX + 1] {
+            let outbox = Outbox::default();
+            Report::new(FailureCause::Trap, "x".repeat(length)).send(RequestId(1), &outbox);
+            let bytes = outbox.lock();
+            let (frame, _) = rusmd_proto::Frame::split(&bytes).expect("well formed").expect("whole");
+            let ToSupervisor::Failed { failure, .. } = ToSupervisor::decode(&frame).expect("legal") else {
+                panic!("not a failure");
+            };
+            assert_eq!(failure.message.len(), FAILURE_TEXT_BYTES_MAX);
+        }
+    }
+}

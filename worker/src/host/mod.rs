@@ -1,0 +1,135 @@
+//! The host: what a guest finds around it, and how it is called.
+//!
+//! Owns the data of a store and the interfaces that guests import. May never touch the link; frames leave through the
+//! outbox. `run` drives it.
+
+pub mod handlers;
+pub mod hooks;
+pub mod limits;
+pub mod load;
+pub mod stdio;
+pub mod wasi_http;
+
+use std::fmt;
+
+use rusmd_proto::{LogLevel, RequestId, StatusPage};
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::host::hooks::{Hooks, Reach};
+use crate::host::limits::Limits;
+use crate::host::stdio::{GuestLog, Stream};
+use crate::link::Outbox;
+
+/// Most resources (streams, bodies, sockets…) that one instance may hold at a time.
+const RESOURCES_MAX: usize = 10_000;
+
+/// What a component may use, as the manifest grants it.
+#[derive(Debug)]
+pub struct Grants {
+    pub memory_bytes_max: u64,
+    pub env: Vec<(String, String)>,
+    pub preopens: Vec<Preopen>,
+    pub reach: Reach,
+}
+
+/// A directory that a component may use.
+#[derive(Debug)]
+pub struct Preopen {
+    pub host: String,
+    pub guest: String,
+    pub writable: bool,
+}
+
+/// What every store of this process needs beside the grants.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    pub status: &'static StatusPage,
+    pub outbox: Outbox,
+    pub log_level: Option<LogLevel>,
+}
+
+/// The data of a store: the host's side of one instance.
+pub struct Guest {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+    limits: Limits,
+    pub log: GuestLog,
+    id: RequestId,
+    status: &'static StatusPage,
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest").field("id", &self.id).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+    }
+}
+
+/// A fresh store for one request, with everything that the component was granted and nothing else.
+pub fn new_store(
+    engine: &Engine,
+    grants: &Grants,
+    surroundings: &Surroundings,
+    id: RequestId,
+) -> wasmtime::Result<Store<Guest>> {
+    let log = GuestLog::new(id, surroundings.log_level, surroundings.outbox.clone());
+    let mut wasi = WasiCtx::builder();
+    wasi.stdout(log.stream(Stream::Stdout)).stderr(log.stream(Stream::Stderr)).envs(&grants.env);
+    for preopen in &grants.preopens {
+        let permissions = if preopen.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        wasi.preopened_dir(&preopen.host, &preopen.guest, permissions)
+            .map_err(|error| error.context(format!("cannot open the granted directory {}", preopen.host)))?;
+    }
+    if grants.reach == Reach::Anywhere {
+        wasi.inherit_network().allow_ip_name_lookup(true);
+    }
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(RESOURCES_MAX);
+    let guest = Guest {
+        table,
+        wasi: wasi.build(),
+        http: WasiHttpCtx::new(),
+        hooks: Hooks { reach: grants.reach.clone() },
+        limits: Limits::new(grants.memory_bytes_max),
+        log,
+        id,
+        status: surroundings.status,
+    };
+    let mut store = Store::new(engine, guest);
+    store.limiter(|guest| &mut guest.limits);
+    // The signal that moves the epoch may come late, for a request that has ended: only the status page says whom it meant.
+    store.epoch_deadline_callback(|store| {
+        let guest = store.data();
+        if guest.status.interrupt() == guest.id { Err(Interrupted.into()) } else { Ok(UpdateDeadline::Continue(1)) }
+    });
+    store.set_epoch_deadline(1);
+    Ok(store)
+}
+
+/// The supervisor wanted the request stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interrupted by the supervisor")
+    }
+}
+
+impl std::error::Error for Interrupted {}

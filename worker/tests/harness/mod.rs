@@ -1,0 +1,371 @@
+//! Drives the real worker binary over a socket pair, as the supervisor would, frame by frame.
+//!
+//! Shared by the tests and by the `drive` example. Reads time out, so that a worker that should answer and does not fails
+//! a test rather than hanging it.
+#![allow(dead_code, reason = "each program that includes this uses its own part")]
+#![allow(unsafe_code, reason = "a child's descriptors are arranged between fork and exec")]
+
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rusmd_proto::frame::Kind;
+use rusmd_proto::limits::PROTOCOL_VERSION;
+use rusmd_proto::status::STATUS_PAGE_BYTES;
+use rusmd_proto::{
+    BUILD, ComponentKind, ComponentSpec, FailureCause, FrameBuffer, Hello, LINK_FD, LogLevel, Network, RequestHead,
+    RequestId, STATUS_FD, Scheme, StatusPage, ToSupervisor, ToWorker,
+};
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// How long a worker may take for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A message from the worker, owned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Got {
+    Ready(Vec<Kinds>),
+    Refused(String),
+    Head { id: u64, status: u16, body_bytes: Option<u64>, headers: Vec<(String, Vec<u8>)>, end: bool },
+    Body { id: u64, bytes: Vec<u8>, end: bool },
+    Trailers { id: u64, headers: Vec<(String, Vec<u8>)> },
+    Failed { id: u64, cause: FailureCause, message: String, backtrace: String },
+    RequestCredit { id: u64, bytes: u32 },
+    Log { id: u64, level: LogLevel, target: String, message: String },
+    Done { id: u64 },
+    /// The worker has closed its end.
+    End,
+}
+
+/// [`ComponentKind`], owned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kinds {
+    Handlers(Vec<String>),
+    WasiHttp02,
+    WasiHttp03,
+    Unloadable(String),
+}
+
+/// All that one request came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    pub status: Option<u16>,
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub body: Vec<u8>,
+    pub ended: bool,
+    pub trailers: Vec<(String, Vec<u8>)>,
+    pub failed: Option<(FailureCause, String, String)>,
+    pub log: Vec<(LogLevel, String, String)>,
+}
+
+impl Outcome {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn cause(&self) -> Option<FailureCause> {
+        self.failed.as_ref().map(|(cause, ..)| *cause)
+    }
+}
+
+#[derive(Debug)]
+pub struct Worker {
+    pub child: Child,
+    pub link: UnixStream,
+    pub status: &'static StatusPage,
+    pub received: FrameBuffer,
+}
+
+impl Worker {
+    /// Starts the worker without a handshake.
+    pub fn spawn() -> Worker {
+        let (link, theirs) = UnixStream::pair().expect("a socket pair");
+        link.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        link.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        let page = rustix::fs::memfd_create("status", rustix::fs::MemfdFlags::CLOEXEC).expect("a memory file");
+        rustix::fs::ftruncate(&page, STATUS_PAGE_BYTES as u64).expect("room in it");
+        let status = map(&page);
+        let (link_fd, status_fd) = (theirs.as_raw_fd(), page.as_raw_fd());
+        let mut command = Command::new(binary());
+        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // SAFETY: only `fcntl` and `dup2` are called, which are safe between fork and exec. Both descriptors are moved out
+        // of the way first, so that neither target overwrites the other source.
+        unsafe {
+            command.pre_exec(move || {
+                let high_link = libc::fcntl(link_fd, libc::F_DUPFD_CLOEXEC, 100);
+                let high_status = libc::fcntl(status_fd, libc::F_DUPFD_CLOEXEC, 100);
+                if libc::dup2(high_link, LINK_FD) < 0 || libc::dup2(high_status, STATUS_FD) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().expect("the worker starts");
+        Worker { child, link, status, received: FrameBuffer::default() }
+    }
+
+    /// Starts the worker with these components and waits until it is ready.
+    pub fn start(specs: Vec<ComponentSpec<'_>>) -> (Worker, Vec<Kinds>) {
+        let mut worker = Worker::spawn();
+        worker.send(&hello(specs));
+        match worker.receive() {
+            Got::Ready(kinds) => (worker, kinds),
+            got => panic!("{got:?} instead of Ready; {}", worker.last_words()),
+        }
+    }
+
+    /// Starts the worker with the one component at `wasm`.
+    pub fn serving(wasm: &Path) -> Worker {
+        let artifact = compile(wasm);
+        let (worker, kinds) = Worker::start(vec![spec(&artifact)]);
+        assert!(!matches!(kinds[0], Kinds::Unloadable(_)), "{kinds:?}");
+        worker
+    }
+
+    pub fn send(&mut self, message: &ToWorker<'_>) {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes).expect("the message is legal");
+        self.send_raw(&bytes);
+    }
+
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.link.write_all(bytes).expect("the worker reads");
+    }
+
+    /// The next message, whatever it is.
+    pub fn receive(&mut self) -> Got {
+        loop {
+            if let Some(frame) = self.received.peek().expect("the worker's frames are well formed") {
+                let header = frame.header;
+                let got = own(&ToSupervisor::decode(&frame).expect("the worker's messages are legal"));
+                self.received.consume(header);
+                return got;
+            }
+            let mut chunk = [0; 65536];
+            match self.link.read(&mut chunk) {
+                Ok(0) => return Got::End,
+                Ok(count) => self.received.extend(&chunk[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Got::End,
+                Err(error) => panic!("no answer from the worker: {error}"),
+            }
+        }
+    }
+
+    /// Sends a request with its whole body, grants what is used, and waits for `Done`.
+    pub fn request(&mut self, id: u64, head: RequestHead<'_>, body: &[u8]) -> Outcome {
+        self.send(&ToWorker::Request { id: RequestId(id), head, end: body.is_empty() });
+        if !body.is_empty() {
+            let mut bytes = Vec::new();
+            rusmd_proto::message::encode_body(&mut bytes, Kind::RequestBody, RequestId(id), body, true).expect("legal");
+            self.send_raw(&bytes);
+        }
+        self.outcome(id)
+    }
+
+    pub fn get(&mut self, id: u64, path: &str) -> Outcome {
+        self.request(id, head("GET", path), b"")
+    }
+
+    /// Collects what a request comes to, granting credit as the body arrives.
+    pub fn outcome(&mut self, id: u64) -> Outcome {
+        let mut outcome = Outcome::default();
+        loop {
+            match self.receive() {
+                Got::Head { id: of, status, headers, end, .. } if of == id => {
+                    assert!(outcome.status.is_none(), "a second head");
+                    outcome.status = Some(status);
+                    outcome.headers = headers;
+                    outcome.ended = end;
+                }
+                Got::Body { id: of, bytes, end } if of == id => {
+                    assert!(outcome.status.is_some() && !outcome.ended, "a body out of place");
+                    outcome.body.extend_from_slice(&bytes);
+                    outcome.ended = end;
+                    if !end && !bytes.is_empty() {
+                        self.send(&ToWorker::ResponseCredit { id: RequestId(id), bytes: bytes.len() as u32 });
+                    }
+                }
+                Got::Trailers { id: of, headers } if of == id => {
+                    outcome.trailers = headers;
+                    outcome.ended = true;
+                }
+                Got::Failed { id: of, cause, message, backtrace } if of == id => {
+                    outcome.failed = Some((cause, message, backtrace));
+                }
+                Got::Log { id: of, level, target, message } if of == id => outcome.log.push((level, target, message)),
+                Got::RequestCredit { .. } => {}
+                Got::Done { id: of } if of == id => return outcome,
+                got => panic!("{got:?} while waiting for {id}; {}", self.last_words()),
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: the child has not been waited for, so its id is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    /// Closes the link and waits for the end.
+    pub fn close(mut self) -> ExitStatus {
+        self.link.shutdown(std::net::Shutdown::Both).expect("shutdown");
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("the worker can be waited for")
+    }
+
+    /// Ends the worker and reads what it wrote to its standard error.
+    pub fn last_words(&mut self) -> String {
+        let _ = self.link.shutdown(std::net::Shutdown::Both);
+        let _ = self.child.wait();
+        let mut text = String::new();
+        if let Some(stderr) = &mut self.child.stderr {
+            let _ = stderr.read_to_string(&mut text);
+        }
+        format!("the worker said: {text:?}")
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn map(page: &OwnedFd) -> &'static StatusPage {
+    let flags = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a fresh shared mapping of a file of that size, never unmapped, accessed through atomics only.
+    unsafe {
+        let address =
+            rustix::mm::mmap(std::ptr::null_mut(), STATUS_PAGE_BYTES, flags, MapFlags::SHARED, page, 0).expect("mmap");
+        &*address.cast::<StatusPage>()
+    }
+}
+
+fn own(message: &ToSupervisor<'_>) -> Got {
+    let lines = |headers: &[rusmd_proto::Header<'_>]| {
+        headers.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect()
+    };
+    match message {
+        ToSupervisor::Ready(ready) => Got::Ready(
+            ready
+                .components
+                .iter()
+                .map(|info| match &info.kind {
+                    ComponentKind::Handlers(actions) => {
+                        Kinds::Handlers(actions.iter().map(|action| (*action).to_owned()).collect())
+                    }
+                    ComponentKind::WasiHttp02 => Kinds::WasiHttp02,
+                    ComponentKind::WasiHttp03 => Kinds::WasiHttp03,
+                    ComponentKind::Unloadable(reason) => Kinds::Unloadable((*reason).to_owned()),
+                })
+                .collect(),
+        ),
+        ToSupervisor::Refused(refused) => Got::Refused(refused.message.to_owned()),
+        ToSupervisor::ResponseHead { id, head, end } => Got::Head {
+            id: id.0,
+            status: head.status,
+            body_bytes: head.body_bytes,
+            headers: lines(&head.headers),
+            end: *end,
+        },
+        ToSupervisor::ResponseBody { id, bytes, end } => Got::Body { id: id.0, bytes: bytes.to_vec(), end: *end },
+        ToSupervisor::ResponseTrailers { id, trailers } => Got::Trailers { id: id.0, headers: lines(&trailers.headers) },
+        ToSupervisor::Failed { id, failure } => Got::Failed {
+            id: id.0,
+            cause: failure.cause,
+            message: failure.message.to_owned(),
+            backtrace: failure.backtrace.to_owned(),
+        },
+        ToSupervisor::RequestCredit { id, bytes } => Got::RequestCredit { id: id.0, bytes: *bytes },
+        ToSupervisor::Log { id, line } => Got::Log {
+            id: id.0,
+            level: line.level,
+            target: line.target.to_owned(),
+            message: line.message.to_owned(),
+        },
+        ToSupervisor::Done { id } => Got::Done { id: id.0 },
+    }
+}
+
+/// The worker's binary: cargo names it for tests; an example finds it beside itself.
+pub fn binary() -> PathBuf {
+    match option_env!("CARGO_BIN_EXE_rusmd-worker") {
+        Some(path) => path.into(),
+        None => {
+            let example = std::env::current_exe().expect("a program has a path");
+            let release = example.ancestors().nth(2).expect("examples lie in a directory of their own");
+            release.join("rusmd-worker")
+        }
+    }
+}
+
+/// Where compiled components of tests go.
+pub fn cache() -> PathBuf {
+    repository().join("target/guests/worker-cache")
+}
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
+}
+
+/// A component that `scripts/guests` built, by its name.
+pub fn guest(name: &str) -> PathBuf {
+    let path = repository().join(format!("target/guests/{name}.wasm"));
+    assert!(path.exists(), "{} is missing; build it with scripts/guests", path.display());
+    path
+}
+
+/// Compiles a component and returns the artifact's path.
+pub fn compile(wasm: &Path) -> String {
+    let output =
+        Command::new(binary()).arg("compile").arg("--cache").arg(cache()).arg(wasm).output().expect("compile runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    text.split('\t').nth(2).expect("the third field is the artifact").to_owned()
+}
+
+pub fn spec(artifact: &str) -> ComponentSpec<'_> {
+    ComponentSpec {
+        name: "test",
+        artifact,
+        memory_bytes_max: 256 << 20,
+        env: Vec::new(),
+        preopens: Vec::new(),
+        network: Network::Denied,
+    }
+}
+
+pub fn hello(components: Vec<ComponentSpec<'_>>) -> ToWorker<'_> {
+    ToWorker::Hello(Hello {
+        protocol: PROTOCOL_VERSION,
+        build: BUILD,
+        slot: 0,
+        log_level: Some(LogLevel::Trace),
+        components,
+    })
+}
+
+/// A plain request for component 0.
+pub fn head<'a>(method: &'a str, path: &'a str) -> RequestHead<'a> {
+    RequestHead {
+        component: 0,
+        action: None,
+        method,
+        scheme: Scheme::Http,
+        authority: "test.example:8080",
+        path,
+        query: None,
+        peer: None,
+        body_bytes: None,
+        params: Vec::new(),
+        headers: vec![("user-agent", b"test"), ("accept", b"*/*")],
+    }
+}
