@@ -46,6 +46,9 @@ fn await_ready(app: &mut App, link: &mut impl io::Read) -> Result<Kinds, CheckEr
         if let Some(frame) = buffer.peek().map_err(|error| CheckError::Protocol(error.to_string()))? {
             let header = frame.header;
             match ToSupervisor::decode(&frame).map_err(|error| CheckError::Protocol(error.to_string()))? {
+                ToSupervisor::Ready(ready) if ready.build != rusmd_proto::BUILD => {
+                    return Err(CheckError::OtherBuild(ready.build.to_owned()));
+                }
                 ToSupervisor::Ready(ready) => {
                     app.settle(&ready)
                         .map_err(|WrongComponents| CheckError::Protocol("an unexpected list".to_owned()))?;
@@ -113,6 +116,8 @@ pub enum CheckError {
     Link(io::Error),
     Protocol(String),
     Refused(String),
+    /// The worker belongs to another build of rusmd.
+    OtherBuild(String),
 }
 
 impl fmt::Display for CheckError {
@@ -122,6 +127,9 @@ impl fmt::Display for CheckError {
             CheckError::Link(_) => f.write_str("the worker ended while it loaded the components"),
             CheckError::Protocol(reason) => write!(f, "the worker answered with {reason}"),
             CheckError::Refused(reason) => write!(f, "the worker cannot serve: {reason}"),
+            CheckError::OtherBuild(theirs) => {
+                write!(f, "the worker is of build {theirs:?}, and this is {}", rusmd_proto::BUILD)
+            }
         }
     }
 }
@@ -131,7 +139,7 @@ impl std::error::Error for CheckError {
         match self {
             CheckError::Spawn(error) => Some(error),
             CheckError::Link(error) => Some(error),
-            CheckError::Protocol(_) | CheckError::Refused(_) => None,
+            CheckError::Protocol(_) | CheckError::Refused(_) | CheckError::OtherBuild(_) => None,
         }
     }
 }

@@ -69,7 +69,7 @@ struct Flags {
     /// Worker processes [default: one per CPU]
     #[arg(long, short, value_name = "N", global = true, value_parser = workers)]
     workers: Option<usize>,
-    /// Listen here instead of where the manifest's only [[serve]] says; may be repeated
+    /// Listen here instead of where the manifest's only `[[serve]]` says; may be repeated
     #[arg(long, short, value_name = "ADDRESS", global = true, value_parser = listen)]
     listen: Vec<Listen>,
     /// Most detailed level that is logged: off, error, warn, info, debug, trace [default: info]

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    abort_on_panic();
     match rusmd::cli::parse(std::env::args_os()) {
         Ok(command) => rusmd::run::run(command),
         Err(rusmd::cli::Answer { text, failure: None }) => {
@@ -16,4 +17,14 @@ fn main() -> ExitCode {
             failure.into()
         }
     }
+}
+
+/// A panic is a bug of ours, after which no state can be trusted. It aborts from a hook rather than by `panic = "abort"` in the profile,
+/// because tests are always built to unwind, and wasmtime would be compiled twice.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
 }

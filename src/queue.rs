@@ -21,7 +21,7 @@ struct Entry {
     expires: Instant,
 }
 
-/// The queue has [`Queue::length_max`] entries.
+/// The queue has as many entries as it may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QueueFull;
 

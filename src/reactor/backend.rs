@@ -41,8 +41,8 @@ pub(super) struct Worker {
     pub process: Process,
     pub link: Link,
     pub page: SharedPage,
-    /// Nothing that it says counts any more.
-    pub silenced: bool,
+    /// Nothing that it says counts any more, for this reason.
+    pub silenced: Option<String>,
     pub armed: Armed,
     talking: bool,
 }
@@ -161,6 +161,9 @@ impl Backend {
         }
         if !self.requests.insert(request) {
             return Err((id, Answer::OVERLOADED));
+        }
+        if end {
+            self.admit(id, now).map_err(|answer| (id, answer))?;
         }
         Ok(id)
     }
@@ -427,6 +430,6 @@ pub(super) fn worker(workers: &mut [Option<Worker>], slot: SlotId) -> Option<&mu
 
 impl Worker {
     pub(super) fn new(process: Process, link: Link, page: SharedPage) -> Worker {
-        Worker { process, link, page, silenced: false, armed: Armed::default(), talking: false }
+        Worker { process, link, page, silenced: None, armed: Armed::default(), talking: false }
     }
 }

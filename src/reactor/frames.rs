@@ -31,6 +31,8 @@ pub enum Violation {
     /// Sent more than it had been granted, or granted more than the window.
     Credit,
     Refused(String),
+    /// It belongs to another build of rusmd.
+    OtherBuild(String),
 }
 
 impl fmt::Display for Violation {
@@ -41,6 +43,9 @@ impl fmt::Display for Violation {
             Violation::Unexpected(what) => write!(f, "an unexpected {what}"),
             Violation::Credit => write!(f, "more than the window allows"),
             Violation::Refused(reason) => write!(f, "it cannot serve: {reason}"),
+            Violation::OtherBuild(theirs) => {
+                write!(f, "it is of build {theirs:?}, and this is {}", rusmd_proto::BUILD)
+            }
         }
     }
 }
@@ -56,6 +61,9 @@ impl Backend {
     ) -> Result<(), Violation> {
         match ToSupervisor::decode(frame).map_err(Violation::Codec)? {
             ToSupervisor::Ready(ready) => {
+                if ready.build != rusmd_proto::BUILD {
+                    return Err(Violation::OtherBuild(ready.build.to_owned()));
+                }
                 if !self.pool.handle_ready(slot) {
                     return Err(Violation::Unexpected("Ready"));
                 }

@@ -98,7 +98,7 @@ impl Reactor {
             self.backend.handle_orphan(id, &ended, exit, &mut self.clients, now);
         }
         if self.phase == Phase::Starting {
-            let reason = format!("worker {} ended with {exit} before it was ready", ended.process.pid());
+            let reason = ended.silenced.unwrap_or_else(|| format!("it ended with {exit}"));
             return Err(ReactorError::NoWorker { reason });
         }
         self.backend.dispatch(&mut self.clients, now);
@@ -180,11 +180,11 @@ impl Backend {
                 Received::Nothing => return,
                 Received::Closed => return self.handle_closed_link(slot),
             };
-            if entry.silenced {
+            if entry.silenced.is_some() {
                 continue;
             }
             if let Err(violation) = self.handle_bytes(slot, &scratch[..count], clients, now) {
-                self.punish(slot, &violation, now);
+                self.punish(slot, &violation);
             }
             if received == Received::Last(count) {
                 return;
@@ -230,17 +230,17 @@ impl Backend {
     /// A worker that has closed its link is of no use; its end is told by its pidfd.
     fn handle_closed_link(&mut self, slot: SlotId) {
         if let Some(entry) = worker(&mut self.workers, slot)
-            && !entry.silenced
+            && entry.silenced.is_none()
         {
-            entry.silenced = true;
+            entry.silenced = Some("it has closed its link".to_owned());
             self.kill(slot);
         }
     }
 
-    fn punish(&mut self, slot: SlotId, violation: &Violation, now: Instant) {
+    fn punish(&mut self, slot: SlotId, violation: &Violation) {
         let Some(entry) = worker(&mut self.workers, slot) else { return };
-        entry.silenced = true;
-        log::error!("killing worker {} in slot {slot}: {violation} (at {now:?})", entry.process.pid());
+        log::error!("killing worker {} in slot {slot}: {violation}", entry.process.pid());
+        entry.silenced = Some(violation.to_string());
         self.kill(slot);
     }
 
