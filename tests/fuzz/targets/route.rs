@@ -2,6 +2,8 @@
 //! path: it is resolved or refused, and resolving it again changes nothing.
 #![no_main]
 
+use std::borrow::Cow;
+
 use libfuzzer_sys::fuzz_target;
 use std::borrow::Cow;
 
