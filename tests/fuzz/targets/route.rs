@@ -5,8 +5,6 @@
 use std::borrow::Cow;
 
 use libfuzzer_sys::fuzz_target;
-use std::borrow::Cow;
-
 use rusmd::http::target::normalise;
 use rusmd::router::{Params, Resolution, Router};
 
