@@ -5,6 +5,7 @@
 use std::io::Write as _;
 use std::thread;
 
+use nix::sys::signal::Signal;
 use rusmd_e2e::client::Framing;
 use rusmd_e2e::{ClientError, Server, Setup, process, wait};
 
@@ -151,7 +152,8 @@ fn a_client_that_leaves_in_mid_download_leaves_nothing_behind() {
 
 #[test]
 fn a_client_that_leaves_in_mid_upload_leaves_nothing_behind() {
-    let server = Form::Wasi.setup().start();
+    // The guest of these tests panics when its body breaks off.
+    let server = Form::Wasi.setup().expect_error("rusmd::request").expect_error("panicked").start();
     for _ in 0..5 {
         let mut client = server.connect();
         client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
@@ -162,73 +164,115 @@ fn a_client_that_leaves_in_mid_upload_leaves_nothing_behind() {
     assert_serves(&server);
 }
 
-/// The response must begin, and then break off so that no client can take it for whole.
+/// How a response that cannot be finished ends for its client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// The head was out: the connection is cut.
+    Cut,
+    /// The failure came first: an error takes the place of the response.
+    Status(u16),
+}
+
+/// The response must fail so that no client can take it for whole, and the server must go on.
 #[track_caller]
-fn is_cut(form: Form, path: &str, log: &[&str]) {
-    let server = form.setup().server("request-timeout-ms", 1_500).expect_error("request").start();
+fn failing(form: Form, path: &str, log: &[&str]) -> End {
+    let setup = form.setup().server("request-timeout-ms", 1_500);
+    let server = setup.expect_error("rusmd::request").expect_error("panicked").start();
     let mut client = server.connect();
     client.get(path);
     let head = client.try_head().expect("the head comes");
-    assert_eq!(head.status, 200);
-    assert_ne!(head.framing("GET").expect("the head is unambiguous"), Framing::UntilClose, "a cut would not show");
     let mut seen = Vec::new();
-    match client.try_body(&head, "GET", |bytes| seen.extend_from_slice(bytes)) {
-        Err(ClientError::Cut { .. } | ClientError::Reset) => {}
+    let end = match client.try_body(&head, "GET", |bytes| seen.extend_from_slice(bytes)) {
+        Err(ClientError::Cut { .. } | ClientError::Reset) => End::Cut,
+        Ok(_) if head.status >= 500 => End::Status(head.status),
         Ok(_) => panic!("the body ends as though it were whole: {:?}", String::from_utf8_lossy(&seen)),
         Err(error) => panic!("{error}"),
-    }
+    };
+    assert!(
+        end != End::Cut || head.framing("GET").is_ok_and(|framing| framing != Framing::UntilClose),
+        "a client would not see the cut: {head:?}"
+    );
     if !log.is_empty() {
         server.wait_for_log(log);
     }
     assert_serves(&server);
+    end
 }
 
 #[test]
-fn a_panic_after_the_head_cuts_the_connection() {
-    is_cut(Form::Wasi, "/panic-after-head", &["trap"]);
+fn a_panic_after_the_head_is_no_clean_end() {
+    let end = failing(Form::Wasi, "/panic-after-head", &["trap"]);
+    assert!(matches!(end, End::Cut | End::Status(502)), "{end:?}");
 }
 
 #[test]
-fn a_deadline_after_the_head_cuts_the_connection() {
-    is_cut(Form::Wasi, "/spin-after-head", &["deadline"]);
+fn a_deadline_after_the_head_is_no_clean_end() {
+    let end = failing(Form::Wasi, "/spin-after-head", &["deadline"]);
+    assert!(matches!(end, End::Cut | End::Status(504)), "{end:?}");
 }
 
 #[test]
-fn a_body_shorter_than_promised_cuts_the_connection() {
-    is_cut(Form::Wasi, "/bad-length?declared=20&sent=10", &[]);
+fn a_stalled_body_is_cut_at_the_deadline() {
+    assert_eq!(failing(Form::Wasi, "/stall", &["deadline"]), End::Cut);
 }
 
 #[test]
-fn a_body_longer_than_promised_cuts_the_connection() {
-    is_cut(Form::Wasi, "/bad-length?declared=5&sent=10", &[]);
+fn a_body_shorter_than_promised_is_no_clean_end() {
+    for path in ["/bad-length?declared=20&sent=10", "/bad-length?declared=20&sent=0"] {
+        let end = failing(Form::Wasi, path, &[]);
+        assert!(matches!(end, End::Cut | End::Status(502)), "{path}: {end:?}");
+    }
+    assert_eq!(failing(Form::Wasi, "/bad-length?declared=3000000&sent=2000000", &[]), End::Cut);
 }
 
 #[test]
-fn a_body_that_its_guest_does_not_finish_cuts_the_connection() {
-    is_cut(Form::Wasi, "/unfinished", &[]);
+fn a_body_longer_than_promised_is_no_clean_end() {
+    let end = failing(Form::Wasi, "/bad-length?declared=5&sent=10", &[]);
+    assert!(matches!(end, End::Cut | End::Status(502)), "{end:?}");
+    assert_eq!(failing(Form::Wasi, "/bad-length?declared=2000000&sent=3000000", &[]), End::Cut);
+}
+
+#[test]
+fn a_body_that_its_guest_does_not_finish_is_no_clean_end() {
+    let end = failing(Form::Wasi, "/unfinished", &[]);
+    assert!(matches!(end, End::Cut | End::Status(502)), "{end:?}");
 }
 
 #[test]
 fn a_panic_after_the_end_of_the_response_harms_nobody() {
-    let server = Form::Wasi.setup().expect_error("trap").expect_error("deliberate").start();
-    server.get("/panic-after-end").assert(200, "complete\n");
+    let server = Form::Wasi.setup().expect_error("rusmd::request").expect_error("panicked").start();
+    let response = server.get("/panic-after-end");
+    assert!(matches!(response.status(), 200 | 502), "{:?}", response.head);
     server.wait_for_log(&["trap"]);
     assert_serves(&server);
 }
 
 #[test]
-fn a_stalled_body_is_cut_at_the_deadline() {
-    is_cut(Form::Wasi, "/stall", &["deadline"]);
-}
-
-#[test]
 fn an_exception_after_the_head_cuts_the_connection() {
-    is_cut(Form::TypeScript, "/throw-after-head", &["thrown after the head on purpose"]);
+    let end = failing(Form::TypeScript, "/throw-after-head", &["thrown after the head on purpose"]);
+    assert_eq!(end, End::Cut);
 }
 
 #[test]
-fn a_typescript_body_shorter_than_promised_cuts_the_connection() {
-    is_cut(Form::TypeScript, "/short-body", &[]);
+fn a_typescript_body_of_another_length_than_promised_is_no_clean_end() {
+    for path in ["/short-body", "/long-body"] {
+        let end = failing(Form::TypeScript, path, &[]);
+        assert!(matches!(end, End::Cut | End::Status(502)), "{path}: {end:?}");
+    }
+}
+
+#[test]
+fn a_worker_killed_in_mid_response_cuts_the_connection() {
+    let mut server = Form::Wasi.setup().server("workers", 1).server("spare-workers", 0).start();
+    let worker = server.workers()[0];
+    let mut client = server.connect();
+    client.get(&format!("/download?bytes={}", 64 * MIB));
+    let head = client.try_head().expect("the download begins");
+    process::signal(worker, Signal::SIGKILL);
+    assert!(client.try_body(&head, "GET", |_| ()).is_err(), "64 MiB do not fit into any buffer");
+    server.expect_error(&worker.to_string());
+    server.wait_for_log(&[&worker.to_string(), "SIGKILL", "rusmd::request"]);
+    assert_serves(&server);
 }
 
 #[test]

@@ -71,9 +71,11 @@ fn a_request_sent_to_a_worker_that_dies_before_starting_it_is_served_by_another(
 #[test]
 fn killing_every_worker_at_once_is_survived() {
     let mut server = Form::Handlers.setup().server("workers", 4).start();
-    for worker in server.workers() {
+    let workers = server.workers();
+    workers.iter().for_each(|worker| process::signal(*worker, Signal::SIGKILL));
+    for worker in &workers {
         server.expect_error(&worker.to_string());
-        process::signal(worker, Signal::SIGKILL);
+        server.wait_for_log(&[&worker.to_string(), "SIGKILL"]);
     }
     server.get("/hello").assert(200, HELLO);
 }

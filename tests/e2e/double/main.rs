@@ -93,7 +93,8 @@ fn serve() -> ExitCode {
         None => return ExitCode::SUCCESS,
     };
     match at_start.as_str() {
-        "exit" => return ExitCode::from(3),
+        // Returning would close the link first, and the supervisor would be quicker than the exit.
+        "exit" => std::process::exit(3),
         "refuse" => {
             double.send(&ToSupervisor::Refused(Refused { protocol: PROTOCOL_VERSION, message: "out of spirits" }));
             return ExitCode::FAILURE;
