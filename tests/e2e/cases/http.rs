@@ -95,7 +95,7 @@ fn an_unknown_path_is_404_and_no_worker_is_asked() {
 fn a_wrong_method_is_405_with_allow() {
     let server = server();
     let mut client = server.connect();
-    client.post("/hello", b"ignored");
+    client.send("DELETE /hello HTTP/1.1\r\nHost: a\r\n\r\n");
     let response = client.response();
     assert_eq!(response.status(), 405);
     assert_eq!(allowed(response.header("allow")), ["GET", "HEAD", "OPTIONS"]);

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails by panicking")]
 
 mod bodies;
+mod cache;
 mod cli;
 mod common;
 mod contract;
