@@ -115,6 +115,10 @@ impl Router {
     /// `path` is the path of the request target without the query, normalised and percent-encoded: what the component will be shown, so
     /// that it cannot be routed by one path and answered by another. Nothing is allocated unless the path has escapes, or had dot
     /// segments, or the answer is an `allow`.
+    #[expect(
+        clippy::ptr_arg,
+        reason = "a path that is borrowed for long enough lends its values; one that is owned cannot"
+    )]
     pub fn resolve<'a>(&'a self, method: &str, path: &Cow<'a, str>, params: &mut Params<'a>) -> Resolution {
         params.clear();
         if let Err(error) = path::check_utf8(path) {
