@@ -50,11 +50,6 @@ impl Manifest {
         self.server.insert(key.to_owned(), value.to_owned());
     }
 
-    /// Removes a key of `[server]` that the harness sets.
-    pub fn unset_server(&mut self, key: &str) {
-        self.server.remove(key);
-    }
-
     /// Sets a key of `[log]` to a value in TOML.
     pub fn set_log(&mut self, key: &str, value: &str) {
         self.log.insert(key.to_owned(), value.to_owned());

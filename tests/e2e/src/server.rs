@@ -278,11 +278,6 @@ impl Server {
         wait::poll(SOON, || child.try_wait().expect("a child can be waited for")).expect("rusmd exits")
     }
 
-    /// Whether the supervisor still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.process.child.try_wait().expect("a child can be waited for").is_none()
-    }
-
     /// Waits until nothing of what its clients and faults cost is left: descriptors, workers, threads.
     #[track_caller]
     pub fn check_nothing_leaks(&self) {
