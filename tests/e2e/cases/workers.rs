@@ -3,6 +3,8 @@
 //! Owns the rows of the contract about processes, deadlines and the queue. The faults come from outside, by signals, or from
 //! guests that spin and sleep.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -243,4 +245,47 @@ fn workers_vanish_when_the_supervisor_is_killed() {
     server.busy_worker();
     server.signal(Signal::SIGKILL);
     server.expect_gone();
+}
+
+#[test]
+fn killing_workers_under_load_loses_only_what_had_started() {
+    const KILLS: usize = 60;
+    const REQUESTS_BETWEEN_KILLS: usize = 150;
+    let mut server = Form::Handlers.setup().start();
+    let address = server.address();
+    let (served, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let failed = thread::scope(|scope| {
+        let client = || {
+            let mut client = Client::connect(address);
+            let mut failed = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                client.get("/hello");
+                let response = client.response();
+                match response.status() {
+                    200 => assert_eq!(response.text(), HELLO),
+                    502 => failed.push(response),
+                    other => panic!("status {other}: {}", response.text()),
+                }
+                served.fetch_add(1, Ordering::Relaxed);
+            }
+            failed
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        for kill in 0..KILLS {
+            wait::until("the load goes on", || served.load(Ordering::Relaxed) >= kill * REQUESTS_BETWEEN_KILLS);
+            let workers = server.workers();
+            if let Some(worker) = workers.get(kill % workers.len().max(1)) {
+                process::signal(*worker, Signal::SIGKILL);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().flat_map(|client| client.join().expect("no client fails")).collect::<Vec<_>>()
+    });
+    for response in &failed {
+        let id = assert_failed(&mut server, response, 502);
+        server.wait_for_log(&[&id, "ended with", "SIGKILL"]);
+    }
+    assert!(failed.len() <= KILLS, "{} requests failed after {KILLS} kills", failed.len());
+    server.expect_error("ended with");
+    assert_serves(&server);
 }
