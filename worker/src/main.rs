@@ -40,6 +40,7 @@ Usage:
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    abort_on_panic();
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next().as_deref().and_then(|command| command.to_str()) {
         Some("serve") if arguments.len() == 0 => match serve::serve() {
@@ -55,6 +56,16 @@ fn main() -> ExitCode {
         Some(command) => usage(&format!("cannot make sense of `{command}`")),
         None => usage("a command is missing"),
     }
+}
+
+/// A panic is a bug of ours, after which no state can be trusted: the supervisor learns of it as of any death. A hook does
+/// it rather than the profile, because tests are always built to unwind, and wasmtime would be compiled twice.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
 }
 
 /// The cache directory and the files.

@@ -294,8 +294,11 @@ fn own(message: &ToSupervisor<'_>) -> Got {
     }
 }
 
-/// The worker's binary: cargo names it for tests; an example finds it beside itself.
+/// The worker's binary: cargo names it for tests; an example finds it beside itself, unless it is told where.
 pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("RUSMD_WORKER") {
+        return path.into();
+    }
     match option_env!("CARGO_BIN_EXE_rusmd-worker") {
         Some(path) => path.into(),
         None => {
