@@ -525,3 +525,10 @@ fn a_connection_too_many_is_told_so() {
         client.try_response().is_ok_and(|response| response.status() == 200)
     });
 }
+
+#[test]
+fn an_ipv6_address_is_served() {
+    let server = Form::Handlers.setup().listen("[::1]:0").start();
+    assert!(server.address().is_ipv6());
+    server.get("/hello").assert(200, HELLO);
+}

@@ -127,6 +127,12 @@ fn typescript_whose_promise_never_settles_is_504() {
 }
 
 #[test]
+fn a_guest_that_keeps_sending_is_given_time() {
+    let server = Form::Wasi.setup().server("request-timeout-ms", SHORT_MS).start();
+    server.get("/slow-body?pieces=8&ms=200").assert(200, "........");
+}
+
+#[test]
 fn a_worker_that_does_not_answer_within_the_grace_is_killed_and_replaced() {
     let mut server = Form::Handlers
         .setup()
