@@ -42,8 +42,10 @@ pub enum Stage {
 pub enum Upload {
     /// More will come; this many bytes may be sent before the worker grants more.
     Open { credit: u32 },
-    /// All of it has been passed on, or the rest will not come.
+    /// All of it has been passed on.
     Over,
+    /// The client has left it unfinished.
+    BrokenOff,
 }
 
 /// The response on its way from the worker, whoever is there to have it.

@@ -229,6 +229,7 @@ fn unreadable(path: &Path, error: &io::Error, named: bool) -> Diagnostics {
         io::ErrorKind::NotFound if !named => {
             found.hint("start rusmd where rusm.toml is, or name the manifest with --config FILE")
         }
+        io::ErrorKind::NotFound => found.hint("--config takes a path relative to the working directory"),
         io::ErrorKind::IsADirectory => found.hint("--config names the file, not its directory"),
         _ => found,
     });

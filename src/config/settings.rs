@@ -70,7 +70,7 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "request-timeout-ms",
         Milliseconds(1, DAY_MS, |s| &mut s.request_timeout),
-        "how long a handler may go without a sign of life (its start, its response's head, body bytes) before the client gets 504",
+        "how long a handler may go without a sign of life (start, head, body bytes); then 504",
     ),
     row(
         "kill-grace-ms",
@@ -250,7 +250,7 @@ pub fn help() -> String {
     let width = SETTINGS.iter().map(|setting| setting.name.len()).max().unwrap_or(0);
     let mut text = String::new();
     for setting in SETTINGS {
-        let _ = writeln!(text, "  {:width$}  {} [{}]", setting.name, setting.doc, setting.default_text());
+        let _ = writeln!(text, "  {:width$}  [{}]\n      {}", setting.name, setting.default_text(), setting.doc);
     }
     text
 }

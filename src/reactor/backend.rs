@@ -172,7 +172,7 @@ impl Backend {
     pub fn wants_body(&self, id: RequestId) -> bool {
         let Some(request) = self.requests.get(id) else { return true };
         match (request.stage, request.upload) {
-            (_, Upload::Over) | (Stage::Reading, _) => true,
+            (_, Upload::Over | Upload::BrokenOff) | (Stage::Reading, _) => true,
             (Stage::Queued, Upload::Open { .. }) => false,
             (
                 Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. },
@@ -198,9 +198,9 @@ impl Backend {
     /// The body is whole: the request can be given to a worker.
     pub fn end_body(&mut self, id: RequestId, trailers: http::Headers<'_>, now: Instant) -> Result<(), Answer> {
         let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
-        let was_open = std::mem::replace(&mut request.upload, Upload::Over) != Upload::Over;
         let reading = request.stage == Stage::Reading;
-        if was_open {
+        if let Upload::Open { .. } = request.upload {
+            request.upload = Upload::Over;
             self.pass_on(id, |id, out| {
                 if trailers.is_empty() {
                     encode_body(out, Kind::RequestBody, id, &[], true).is_ok()
@@ -219,7 +219,8 @@ impl Backend {
         match request.stage {
             Stage::Reading | Stage::Queued => self.forget(id),
             Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. } => {
-                if std::mem::replace(&mut request.upload, Upload::Over) != Upload::Over {
+                if request.upload != Upload::Over {
+                    request.upload = Upload::BrokenOff;
                     self.pass_on(id, |id, out| ToWorker::RequestAborted { id }.encode(out).is_ok());
                 }
             }
@@ -358,7 +359,7 @@ impl Backend {
         let Some(request) = self.requests.get_mut(id) else { return false };
         let Some(slot) = self.pool.lease(id) else { return false };
         request.stage = Stage::Sent { slot };
-        request.deadline = request.deadline.max(now);
+        request.deadline = now + self.request_timeout;
         let deadline = request.deadline;
         if let Some(worker) = worker(&mut self.workers, slot) {
             worker.link.send_frames(&request.frames);

@@ -273,7 +273,7 @@ impl Backend {
                 *credit = raised;
             }
             // The last grants cross the end of the body.
-            Upload::Over => {}
+            Upload::Over | Upload::BrokenOff => {}
         }
         if let Some(client) = request.client {
             clients.touch(client);

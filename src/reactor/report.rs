@@ -12,7 +12,7 @@ use crate::answer::Answer;
 use crate::app::App;
 use crate::http::{Connection, Header, ResponseHead};
 use crate::pool::{SlotId, Vacated};
-use crate::request::Request;
+use crate::request::{Request, Upload};
 use crate::sys::{Exit, Usage};
 
 /// Log target of everything that concerns one request.
@@ -62,6 +62,10 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// The guest, or what it answered, failed.
 pub fn failed(app: &App, request: &Request, cause: FailureCause, message: &str, backtrace: &str) {
     let (id, what, cause) = (request.id, Subject(app, request), cause.name());
+    if request.upload == Upload::BrokenOff {
+        log::info!(target: REQUEST, "{id} {what}: its client left in mid-upload: {cause}: {}", Indented(message));
+        return;
+    }
     log::error!(target: REQUEST, "{id} {what}: {cause}: {}", Indented(message));
     if !backtrace.is_empty() {
         log::error!(target: REQUEST, "{id} guest backtrace: {}", Indented(backtrace));
