@@ -41,6 +41,7 @@ pub(super) struct Worker {
     pub process: Process,
     pub link: Link,
     pub page: SharedPage,
+    pub started_at: Instant,
     /// Nothing that it says counts any more, for this reason.
     pub silenced: Option<String>,
     pub armed: Armed,
@@ -219,7 +220,7 @@ impl Backend {
         match request.stage {
             Stage::Reading | Stage::Queued => self.forget(id),
             Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. } => {
-                if request.upload != Upload::Over {
+                if let Upload::Open { .. } = request.upload {
                     request.upload = Upload::BrokenOff;
                     self.pass_on(id, |id, out| ToWorker::RequestAborted { id }.encode(out).is_ok());
                 }
@@ -430,7 +431,7 @@ pub(super) fn worker(workers: &mut [Option<Worker>], slot: SlotId) -> Option<&mu
 }
 
 impl Worker {
-    pub(super) fn new(process: Process, link: Link, page: SharedPage) -> Worker {
-        Worker { process, link, page, silenced: None, armed: Armed::default(), talking: false }
+    pub(super) fn new(process: Process, link: Link, page: SharedPage, started_at: Instant) -> Worker {
+        Worker { process, link, page, started_at, silenced: None, armed: Armed::default(), talking: false }
     }
 }

@@ -17,7 +17,7 @@ use crate::http;
 use crate::pool::SlotId;
 use crate::request::{Reply, Stage, Upload};
 
-use super::backend::Backend;
+use super::backend::{Backend, worker};
 use super::clients::Clients;
 use super::report;
 
@@ -66,6 +66,10 @@ impl Backend {
                 }
                 if !self.pool.handle_ready(slot) {
                     return Err(Violation::Unexpected("Ready"));
+                }
+                if let Some(entry) = worker(&mut self.workers, slot) {
+                    let took = now.saturating_duration_since(entry.started_at);
+                    log::debug!("worker {} in slot {slot} is ready after {took:.1?}", entry.process.pid());
                 }
                 if self.proven {
                     return Ok(());

@@ -28,7 +28,7 @@ impl Reactor {
     /// Starts the workers that are missing.
     pub(super) fn start_workers(&mut self, now: Instant) -> Result<(), ReactorError> {
         while let Some(slot) = self.backend.pool.poll_start(now) {
-            if let Err(error) = self.backend.start_worker(slot, self.poll.registry()) {
+            if let Err(error) = self.backend.start_worker(slot, self.poll.registry(), now) {
                 if self.phase == Phase::Starting {
                     return Err(ReactorError::NoWorker { reason: report::chain(&error) });
                 }
@@ -141,9 +141,9 @@ impl Reactor {
 }
 
 impl Backend {
-    fn start_worker(&mut self, slot: SlotId, registry: &Registry) -> Result<(), sys::SpawnError> {
+    fn start_worker(&mut self, slot: SlotId, registry: &Registry, now: Instant) -> Result<(), sys::SpawnError> {
         let Spawned { process, link, page } = sys::spawn_worker(&self.worker_binary)?;
-        let mut started = Worker::new(process, Link::new(link), page);
+        let mut started = Worker::new(process, Link::new(link), page, now);
         let registered = registry
             .register(started.link.source(), Source::Link(slot).token(), Interest::READABLE)
             .and_then(|()| register_process(registry, &started, slot));
