@@ -101,7 +101,7 @@ impl Link {
                 Ok(0) => return,
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.compact(),
                 Err(_) => break,
             }
         }
@@ -110,6 +110,14 @@ impl Link {
             self.outbox = Vec::new();
         } else {
             self.outbox.clear();
+        }
+    }
+
+    /// Gives up what has been written, once that is most of it: the outbox of a link that is never quite empty must not grow for ever.
+    fn compact(&mut self) {
+        if self.written >= self.outbox.len() / 2 {
+            self.outbox.drain(..self.written);
+            self.written = 0;
         }
     }
 
@@ -154,6 +162,25 @@ mod tests {
             buffer.consume(header);
         }
         assert_eq!(link.unsent_bytes(), 0);
+    }
+
+    #[test]
+    fn an_outbox_that_is_never_empty_does_not_grow() {
+        let (mut link, mut theirs) = pair();
+        let payload = vec![7; rusmd_proto::limits::BODY_CHUNK_BYTES_MAX];
+        let window = rusmd_proto::limits::WINDOW_BYTES as usize;
+        let mut scratch = vec![0; payload.len()];
+        for n in 0..400 {
+            let body = ToWorker::RequestBody { id: RequestId(n), bytes: &payload, end: false };
+            link.encode(|out| body.encode(out).is_ok());
+            link.flush();
+            while link.unsent_bytes() > window {
+                theirs.read_exact(&mut scratch).expect("bytes");
+                link.flush();
+            }
+        }
+        assert!(link.unsent_bytes() > 0, "it was never empty");
+        assert!(link.outbox.len() <= 4 * window, "it holds {} bytes", link.outbox.len());
     }
 
     #[test]

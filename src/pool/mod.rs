@@ -119,7 +119,7 @@ impl Pool {
         Some(SlotId(at as u32))
     }
 
-    /// The worker has loaded its components. False if it was not starting: the message is then illegal.
+    /// The worker has loaded its components. False if it had done so before: the message is then illegal.
     pub fn handle_ready(&mut self, slot: SlotId) -> bool {
         let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return false };
         match entry.state {
@@ -128,7 +128,9 @@ impl Pool {
                 self.idle.push(slot);
                 true
             }
-            State::Vacant { .. } | State::Idle | State::Leased { .. } | State::Ending { .. } => false,
+            // It was told to stop before it could say so.
+            State::Ending { request: None } => true,
+            State::Vacant { .. } | State::Idle | State::Leased { .. } | State::Ending { request: Some(_) } => false,
         }
     }
 
@@ -300,7 +302,8 @@ mod tests {
         let slot = pool.poll_start(now).expect("a slot is vacant");
         assert_eq!(pool.poll_overdue(now + START_TIMEOUT - Duration::from_millis(1)), None);
         assert_eq!(pool.poll_overdue(now + START_TIMEOUT), Some(slot));
-        assert!(!pool.handle_ready(slot), "ready comes too late");
+        assert!(pool.handle_ready(slot), "ready may cross the decision");
+        assert!(!pool.has_room(), "and comes too late");
     }
 
     #[test]
