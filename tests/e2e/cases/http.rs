@@ -214,6 +214,21 @@ fn a_half_closed_client_still_gets_its_answer() {
 }
 
 #[test]
+fn the_end_of_a_client_that_comes_with_its_request_is_seen() {
+    let server = server();
+    let mut client = server.connect();
+    client.get("/hello");
+    client.response().assert(200, HELLO);
+    // While the supervisor is stopped, both arrive, and it learns of them at once.
+    server.paused(|| {
+        client.get("/hello");
+        client.half_close();
+    });
+    client.response().assert(200, HELLO);
+    client.expect_close();
+}
+
+#[test]
 fn every_listener_has_its_own_routes() {
     let server = Setup::new()
         .routes(&[("GET /one", "faults#hello")])

@@ -206,6 +206,22 @@ fn a_queued_request_whose_client_has_left_never_starts() {
     server.wait_for_log(&["an info line"]);
 }
 
+#[test]
+fn a_client_that_left_at_once_never_starts() {
+    let mut server = Form::Handlers.setup().server("workers", 1).server("request-timeout-ms", 2_000).start();
+    let mut running = request(&server, "/spin");
+    let mut gone = server.connect();
+    server.barrier();
+    server.paused(|| {
+        gone.get("/log");
+        drop(gone);
+    });
+    let response = running.response();
+    assert_failed(&mut server, &response, 504);
+    server.get("/hello").assert(200, HELLO);
+    assert!(!server.log().contains("an info line"), "the handler of a client that had left was run");
+}
+
 /// With one worker and no spare the next request waits for the end of the handler whose client has left.
 #[track_caller]
 fn runs_to_its_end(form: Form) {

@@ -201,20 +201,27 @@ impl Double {
         }
     }
 
-    /// Sends the request's body back under the rules of credit, a chunk at a time.
+    /// Sends the request's body back, a chunk at a time, under the rules of credit in both directions.
     fn echo(&mut self, id: RequestId, mut end: bool) -> Option<()> {
         self.head(id, 200, &[]);
-        while !end {
-            let (bytes, last) = self.receive(|message| match message {
-                ToWorker::RequestBody { bytes, end, .. } => (bytes.to_vec(), end),
-                ToWorker::RequestTrailers { .. } => (Vec::new(), true),
-                _ => (Vec::new(), false),
+        let mut window = WINDOW_BYTES as usize;
+        let mut waiting = Vec::new();
+        while !(end && waiting.is_empty()) {
+            let (bytes, last, credit) = self.receive(|message| match message {
+                ToWorker::RequestBody { bytes, end, .. } => (bytes.to_vec(), end, 0),
+                ToWorker::RequestTrailers { .. } => (Vec::new(), true, 0),
+                ToWorker::ResponseCredit { bytes, .. } => (Vec::new(), false, bytes as usize),
+                _ => (Vec::new(), false, 0),
             })?;
-            if !bytes.is_empty() {
+            waiting.extend_from_slice(&bytes);
+            (end, window) = (end || last, window + credit);
+            let sent = waiting.len().min(window);
+            if sent > 0 {
+                let bytes: Vec<u8> = waiting.drain(..sent).collect();
+                window -= sent;
                 self.body(id, &bytes, false);
-                self.send(&ToSupervisor::RequestCredit { id, bytes: bytes.len() as u32 });
+                self.send(&ToSupervisor::RequestCredit { id, bytes: sent as u32 });
             }
-            end = last;
         }
         self.body(id, b"", true);
         self.done(id);

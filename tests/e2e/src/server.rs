@@ -251,6 +251,15 @@ impl Server {
         self.process.scratch.path()
     }
 
+    /// Does something while the supervisor is stopped, so that it meets all of it at once when it goes on.
+    #[track_caller]
+    pub fn paused(&self, meanwhile: impl FnOnce()) {
+        self.signal(Signal::SIGSTOP);
+        wait::until("the supervisor is stopped", || process::is_stopped(self.pid()));
+        meanwhile();
+        self.signal(Signal::SIGCONT);
+    }
+
     /// All that the server has printed so far.
     pub fn log(&self) -> String {
         self.process.log()
