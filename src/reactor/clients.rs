@@ -31,6 +31,8 @@ pub struct Client {
     pub request: Option<RequestId>,
     /// The socket may have bytes for us.
     pub readable: bool,
+    /// The client has closed its sending side. Its last bytes and its end may come with one event, so that a short read is not the last.
+    pub ended: bool,
     /// The socket may take bytes of ours.
     pub writable: bool,
     armed: Armed,
@@ -99,6 +101,7 @@ impl Clients {
             serve,
             request: None,
             readable: true,
+            ended: false,
             writable: true,
             armed: Armed::default(),
             touched: false,
@@ -151,6 +154,9 @@ impl Clients {
         let Some(client) = self.slab.get_mut(index) else { return };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             client.readable = true;
+        }
+        if event.is_read_closed() {
+            client.ended = true;
         }
         if event.is_writable() || event.is_error() {
             client.writable = true;

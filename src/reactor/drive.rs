@@ -133,7 +133,7 @@ fn receive(client: &mut Client, backend: &Backend, scratch: &mut [u8], now: Inst
             }
         }
         Ok(count) => {
-            client.readable = count == scratch.len();
+            client.readable = count == scratch.len() || client.ended;
             client.connection.handle_input(&scratch[..count], now);
         }
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
