@@ -105,6 +105,18 @@ def build():
     return str(pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"), "release", "rusmd"))
 
 
+def busy_share():
+    """The share of all CPUs that is in use now, over one second."""
+    def times():
+        fields = [int(field) for field in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return sum(fields), fields[3] + fields[4]
+
+    before = times()
+    time.sleep(1)
+    total, idle = (now - then for now, then in zip(times(), before))
+    return 1 - idle / max(total, 1)
+
+
 def machine():
     model = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
     return f"{model.group(1) if model else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}"
