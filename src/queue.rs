@@ -1,5 +1,8 @@
 //! Requests that wait for a worker: first come, first served, bounded in number and in time.
 //!
+//! The first of them may be *offered*: a busy worker has been sent them already, and takes its own up without a pause when it is done,
+//! unless the offer has been withdrawn. They stay in the queue, and everything that holds for the others holds for them.
+//!
 //! Pure state. Driven by the reactor, which answers 503 for what does not fit and for what has waited too long.
 
 use std::collections::VecDeque;
@@ -11,6 +14,8 @@ use rusmd_proto::RequestId;
 #[derive(Debug)]
 pub struct Queue {
     entries: VecDeque<Entry>,
+    /// How many of the first entries are offered.
+    offered: usize,
     length_max: usize,
     wait_max: Duration,
 }
@@ -27,7 +32,7 @@ pub struct QueueFull;
 
 impl Queue {
     pub fn new(length_max: usize, wait_max: Duration) -> Queue {
-        Queue { entries: VecDeque::new(), length_max, wait_max }
+        Queue { entries: VecDeque::new(), offered: 0, length_max, wait_max }
     }
 
     pub fn push(&mut self, request: RequestId, now: Instant) -> Result<(), QueueFull> {
@@ -38,32 +43,66 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts back, at the front and past the limit, a request that had left the queue for a worker that died before starting it.
+    /// Puts back, ahead of all that are not offered and past the limit, a request that had left the queue for a worker that died before
+    /// starting it.
     pub fn push_again(&mut self, request: RequestId, now: Instant) {
-        self.entries.push_front(Entry { request, expires: now + self.wait_max });
+        let expires = now + self.wait_max;
+        // No later than those behind it, so that the first to wait is always the first to expire.
+        let expires = self.entries.get(self.offered).map_or(expires, |behind| behind.expires.min(expires));
+        self.entries.insert(self.offered, Entry { request, expires });
     }
 
-    pub fn pop(&mut self) -> Option<RequestId> {
-        self.entries.pop_front().map(|entry| entry.request)
+    /// The request whose turn it is, and whether it is offered.
+    pub fn front(&self) -> Option<(RequestId, bool)> {
+        self.entries.front().map(|entry| (entry.request, self.offered > 0))
     }
 
-    /// Takes a request that has waited too long.
-    pub fn pop_expired(&mut self, now: Instant) -> Option<RequestId> {
-        if self.next_expiry()? > now {
-            return None;
+    /// The first request that is not offered.
+    pub fn next_to_offer(&self) -> Option<RequestId> {
+        self.entries.get(self.offered).map(|entry| entry.request)
+    }
+
+    /// [`Queue::next_to_offer`] has been offered.
+    pub fn handle_offered(&mut self) {
+        self.offered = (self.offered + 1).min(self.entries.len());
+    }
+
+    /// An offer came to nothing: the request waits ahead of all that are not offered.
+    pub fn handle_withdrawn(&mut self, request: RequestId) {
+        if let Some(at) = self.offered_position(request) {
+            self.offered -= 1;
+            let last = self.offered;
+            if let Some(entry) = self.entries.remove(at) {
+                self.entries.insert(last, entry);
+            }
         }
-        self.pop()
     }
 
-    /// Removes a request whose client has left.
+    /// A request that has waited too long.
+    pub fn expired(&self, now: Instant) -> Option<RequestId> {
+        self.entries.iter().take(self.offered + 1).find(|entry| entry.expires <= now).map(|entry| entry.request)
+    }
+
+    /// Removes a request: it has a worker, or its client has left.
     pub fn remove(&mut self, request: RequestId) {
-        if let Some(at) = self.entries.iter().position(|entry| entry.request == request) {
+        let at =
+            self.offered_position(request).or_else(|| self.entries.iter().position(|entry| entry.request == request));
+        if let Some(at) = at {
             self.entries.remove(at);
+            if at < self.offered {
+                self.offered -= 1;
+            }
         }
     }
 
+    fn offered_position(&self, request: RequestId) -> Option<usize> {
+        self.entries.iter().take(self.offered).position(|entry| entry.request == request)
+    }
+
+    /// When the next request will have waited too long.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.entries.front().map(|entry| entry.expires)
+        // Offers end in any order, and so do not stay in that of their times.
+        self.entries.iter().take(self.offered + 1).map(|entry| entry.expires).min()
     }
 
     pub fn len(&self) -> usize {
@@ -84,6 +123,15 @@ mod tests {
         Instant::now()
     }
 
+    fn drain(queue: &mut Queue) -> Vec<u64> {
+        let mut order = Vec::new();
+        while let Some((request, _)) = queue.front() {
+            queue.remove(request);
+            order.push(request.0);
+        }
+        order
+    }
+
     #[test]
     fn the_queue_takes_its_limit_and_not_one_more() {
         let now = origin();
@@ -91,11 +139,10 @@ mod tests {
         assert_eq!(queue.push(RequestId(1), now), Ok(()));
         assert_eq!(queue.push(RequestId(2), now), Ok(()));
         assert_eq!(queue.push(RequestId(3), now), Err(QueueFull));
-        queue.push_again(RequestId(0), now);
-        assert_eq!(queue.pop(), Some(RequestId(0)), "who had been admitted is never shed");
-        assert_eq!(queue.pop(), Some(RequestId(1)));
+        queue.push_again(RequestId(9), now);
+        assert_eq!(queue.len(), 3, "who had been admitted is never shed");
         queue.remove(RequestId(2));
-        assert!(queue.is_empty());
+        assert_eq!(drain(&mut queue), [9, 1]);
     }
 
     #[test]
@@ -103,13 +150,38 @@ mod tests {
         let now = origin();
         let mut queue = Queue::new(8, Duration::from_secs(1));
         assert_eq!(queue.push(RequestId(1), now), Ok(()));
-        assert_eq!(queue.pop_expired(now + Duration::from_millis(999)), None);
-        assert_eq!(queue.pop_expired(now + Duration::from_secs(1)), Some(RequestId(1)));
-        assert_eq!(queue.next_expiry(), None);
+        queue.handle_offered();
+        assert_eq!(queue.push(RequestId(2), now + Duration::from_millis(1)), Ok(()));
+        assert_eq!(queue.next_expiry(), Some(now + Duration::from_secs(1)));
+        assert_eq!(queue.expired(now + Duration::from_millis(999)), None);
+        assert_eq!(queue.expired(now + Duration::from_secs(1)), Some(RequestId(1)), "an offer does not stop the clock");
+        queue.remove(RequestId(1));
+        assert_eq!(queue.expired(now + Duration::from_secs(1)), None);
     }
 
     #[test]
     fn a_queue_of_length_zero_admits_nobody() {
         assert_eq!(Queue::new(0, Duration::from_secs(1)).push(RequestId(1), origin()), Err(QueueFull));
+    }
+
+    #[test]
+    fn offers_are_made_in_order_and_a_withdrawn_one_stands_ahead_of_those_not_offered() {
+        let now = origin();
+        let mut queue = Queue::new(8, Duration::from_secs(1));
+        for request in 1..=5 {
+            assert_eq!(queue.push(RequestId(request), now), Ok(()));
+        }
+        for request in 1..=3 {
+            assert_eq!(queue.next_to_offer(), Some(RequestId(request)));
+            queue.handle_offered();
+        }
+        assert_eq!(queue.front(), Some((RequestId(1), true)));
+        queue.handle_withdrawn(RequestId(1));
+        assert_eq!(queue.next_to_offer(), Some(RequestId(1)));
+        queue.push_again(RequestId(9), now);
+        assert_eq!(queue.next_to_offer(), Some(RequestId(9)));
+        queue.remove(RequestId(3));
+        queue.handle_withdrawn(RequestId(4));
+        assert_eq!(drain(&mut queue), [2, 9, 1, 4, 5], "what was not offered cannot be withdrawn");
     }
 }

@@ -1,6 +1,6 @@
 //! The requests in progress: each one's life from its head to the end of its instance.
 //!
-//! `Reading → Queued → Sent → HeadOut → Finishing`, or `Interrupted` when its deadline has passed. "Started" is not a state here:
+//! `Reading → Queued (→ Offered) → Sent → HeadOut → Finishing`, or `Interrupted` when its deadline has passed. "Started" is not a state here:
 //! it is read from the worker's status page when it matters, which is when the worker has died.
 //!
 //! Pure state. The reactor drives it.
@@ -27,6 +27,8 @@ pub enum Stage {
     Reading,
     /// Waits for a worker.
     Queued,
+    /// Waits, and a busy worker has been sent it already; it can be taken back until that worker takes it up.
+    Offered { slot: SlotId },
     /// In a worker's hands, no response yet.
     Sent { slot: SlotId },
     /// The response's head is on its way to the client.
@@ -118,7 +120,8 @@ impl Request {
     pub fn slot(&self) -> Option<SlotId> {
         match self.stage {
             Stage::Reading | Stage::Queued => None,
-            Stage::Sent { slot }
+            Stage::Offered { slot }
+            | Stage::Sent { slot }
             | Stage::HeadOut { slot }
             | Stage::Finishing { slot }
             | Stage::Interrupted { slot, .. } => Some(slot),

@@ -1,9 +1,10 @@
 //! The status page: 4 KiB of memory that one worker and the supervisor share, and no other process.
 //!
 //! It answers the one question that a socket cannot answer after a death: had this request started? A worker stores the
-//! request's id before it gives control to the guest, with no system call. The other word goes the other way: which request
+//! request's id before it gives control to the guest, with no system call. The second word goes the other way: which request
 //! the supervisor wants interrupted. There are no locks in it, and what the worker writes is compared with what the
-//! supervisor knows, never followed.
+//! supervisor knows, never followed. The third word is the request that the worker may take up next, which the supervisor
+//! can take back until then: one compare-and-exchange decides who has it.
 //!
 //! Mapping the page is the business of each process's own `sys` module; this type only says what is where.
 
@@ -20,6 +21,7 @@ pub const STATUS_PAGE_BYTES: usize = 4096;
 pub struct StatusPage {
     started: Line,
     interrupt: Line,
+    offer: Line,
 }
 
 #[repr(C, align(64))]
@@ -35,6 +37,32 @@ impl StatusPage {
     /// Supervisor: the last request that this worker has started.
     pub fn started(&self) -> RequestId {
         RequestId(self.started.0.load(Ordering::SeqCst))
+    }
+
+    /// Supervisor: this request is about to be sent. Nothing else may be on offer. Every request is offered before it is sent, so
+    /// that it can be withdrawn as long as the worker is busy with the one before.
+    pub fn store_offer(&self, request: RequestId) {
+        self.offer.0.store(request.0, Ordering::SeqCst);
+    }
+
+    /// Supervisor: whether the last offer has been accepted or withdrawn.
+    pub fn is_offer_settled(&self) -> bool {
+        self.offer.0.load(Ordering::SeqCst) == 0
+    }
+
+    /// Worker: takes up a request that it has been sent. False if it was withdrawn: then there is no such request, and nothing is
+    /// answered.
+    pub fn accept_offer(&self, request: RequestId) -> bool {
+        self.settle_offer(request)
+    }
+
+    /// Supervisor: takes a request back that the worker has not taken up. False if it has.
+    pub fn withdraw_offer(&self, request: RequestId) -> bool {
+        self.settle_offer(request)
+    }
+
+    fn settle_offer(&self, request: RequestId) -> bool {
+        self.offer.0.compare_exchange(request.0, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// Supervisor: this request is to be interrupted. The signal that makes the worker look comes after the store.
@@ -57,7 +85,9 @@ mod tests {
 
     #[test]
     fn the_words_are_where_the_other_process_looks_for_them() {
-        assert_eq!((offset_of!(StatusPage, started), offset_of!(StatusPage, interrupt)), (0, 64));
+        let offsets =
+            (offset_of!(StatusPage, started), offset_of!(StatusPage, interrupt), offset_of!(StatusPage, offer));
+        assert_eq!(offsets, (0, 64, 128));
     }
 
     #[test]
@@ -67,5 +97,19 @@ mod tests {
         page.store_started(RequestId(1));
         page.store_interrupt(RequestId(2));
         assert_eq!((page.started(), page.interrupt()), (RequestId(1), RequestId(2)));
+    }
+
+    #[test]
+    fn an_offer_is_had_by_one_side_only() {
+        let page = StatusPage::default();
+        assert!(page.is_offer_settled());
+        page.store_offer(RequestId(7));
+        assert!(!page.is_offer_settled());
+        assert!(!page.accept_offer(RequestId(8)));
+        assert!(page.accept_offer(RequestId(7)));
+        assert!(!page.withdraw_offer(RequestId(7)));
+        page.store_offer(RequestId(9));
+        assert!(page.withdraw_offer(RequestId(9)));
+        assert!(!page.accept_offer(RequestId(9)));
     }
 }

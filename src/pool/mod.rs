@@ -8,6 +8,7 @@
 
 mod backoff;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -34,10 +35,10 @@ enum State {
     Starting { deadline: Instant },
     /// Ready, without a request.
     Idle,
-    /// Has this request.
-    Leased { request: RequestId },
+    /// Has this request, and has been sent another, which can be taken back until the worker takes it up.
+    Leased { request: RequestId, offered: Option<RequestId> },
     /// Told to stop or killed; only its end is awaited.
-    Ending { request: Option<RequestId> },
+    Ending { request: Option<RequestId>, offered: Option<RequestId> },
 }
 
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub struct Pool {
     idle: Vec<SlotId>,
     leased: usize,
     leased_max: usize,
+    /// Leased slots, the longest leased first, that may be offered another request. May name others too, which are passed over.
+    unoffered: VecDeque<SlotId>,
     replacing: bool,
 }
 
@@ -65,10 +68,23 @@ pub struct Pool {
 pub struct Vacated {
     /// The request that the worker had been given and not finished.
     pub request: Option<RequestId>,
+    /// The request that it had been offered beside.
+    pub offered: Option<RequestId>,
     /// The worker never became ready.
     pub never_ready: bool,
     /// How long until the next worker is started in this slot.
     pub delay: Duration,
+}
+
+/// What became of a slot whose worker has finished a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Released {
+    /// It waits for a request.
+    Free,
+    /// It goes on with the one that it had been offered.
+    Next(RequestId),
+    /// It had none to finish.
+    HadNone,
 }
 
 impl Pool {
@@ -77,7 +93,7 @@ impl Pool {
         let slots = (0..workers + spares)
             .map(|_| Slot { state: State::Vacant { not_before: now }, failures: 0, served: 0 })
             .collect();
-        Pool { slots, idle: Vec::new(), leased: 0, leased_max: workers, replacing: true }
+        Pool { slots, idle: Vec::new(), leased: 0, leased_max: workers, unoffered: VecDeque::new(), replacing: true }
     }
 
     pub fn slots(&self) -> impl Iterator<Item = SlotId> + use<> {
@@ -115,7 +131,7 @@ impl Pool {
             State::Starting { deadline } => deadline <= now,
             State::Vacant { .. } | State::Idle | State::Leased { .. } | State::Ending { .. } => false,
         })?;
-        self.slots[at].state = State::Ending { request: None };
+        self.slots[at].state = State::Ending { request: None, offered: None };
         Some(SlotId(at as u32))
     }
 
@@ -129,8 +145,8 @@ impl Pool {
                 true
             }
             // It was told to stop before it could say so.
-            State::Ending { request: None } => true,
-            State::Vacant { .. } | State::Idle | State::Leased { .. } | State::Ending { request: Some(_) } => false,
+            State::Ending { request: None, .. } => true,
+            State::Vacant { .. } | State::Idle | State::Leased { .. } | State::Ending { request: Some(_), .. } => false,
         }
     }
 
@@ -141,10 +157,60 @@ impl Pool {
         }
         let slot = self.idle.pop()?;
         let entry = &mut self.slots[slot.0 as usize];
-        entry.state = State::Leased { request };
+        entry.state = State::Leased { request, offered: None };
         entry.served += 1;
         self.leased += 1;
+        self.unoffered.push_back(slot);
         Some(slot)
+    }
+
+    /// A busy worker that has not been offered a request: the one that is likely to be done first. Passed over from then on, until
+    /// [`Pool::handle_unoffered`] or its next request.
+    pub fn poll_offerable(&mut self) -> Option<SlotId> {
+        loop {
+            let slot = self.unoffered.pop_front()?;
+            match self.slots.get(slot.0 as usize)?.state {
+                State::Leased { offered: None, .. } => return Some(slot),
+                State::Leased { .. }
+                | State::Vacant { .. }
+                | State::Starting { .. }
+                | State::Idle
+                | State::Ending { .. } => {}
+            }
+        }
+    }
+
+    /// The slot's worker has been sent this request beside the one that it has.
+    pub fn handle_offered(&mut self, slot: SlotId, request: RequestId) {
+        if let Some(Slot { state: State::Leased { offered, .. }, .. }) = self.slots.get_mut(slot.0 as usize) {
+            *offered = Some(request);
+        }
+    }
+
+    /// The slot's worker could not be offered a request yet.
+    pub fn handle_unoffered(&mut self, slot: SlotId) {
+        self.unoffered.push_back(slot);
+    }
+
+    /// The offer was withdrawn. The worker is not made another before its next request: it still has to throw this one away.
+    pub fn handle_withdrawn(&mut self, slot: SlotId) {
+        match self.slots.get_mut(slot.0 as usize).map(|entry| &mut entry.state) {
+            Some(State::Leased { offered, .. } | State::Ending { offered, .. }) => *offered = None,
+            Some(State::Vacant { .. } | State::Starting { .. } | State::Idle) | None => {}
+        }
+    }
+
+    /// How many slots [`Pool::poll_offerable`] may name at the most.
+    pub fn offerable_max(&self) -> usize {
+        self.unoffered.len()
+    }
+
+    /// The request that the slot's worker has been offered beside the one that it has.
+    pub fn offered(&self, slot: SlotId) -> Option<RequestId> {
+        match self.slots.get(slot.0 as usize)?.state {
+            State::Leased { offered, .. } | State::Ending { offered, .. } => offered,
+            State::Vacant { .. } | State::Starting { .. } | State::Idle => None,
+        }
     }
 
     /// True when a request that came now would be given to a worker at once.
@@ -155,46 +221,54 @@ impl Pool {
     /// The request that this slot's worker has.
     pub fn request(&self, slot: SlotId) -> Option<RequestId> {
         match self.slots.get(slot.0 as usize)?.state {
-            State::Leased { request } | State::Ending { request: Some(request) } => Some(request),
-            State::Vacant { .. } | State::Starting { .. } | State::Idle | State::Ending { request: None } => None,
+            State::Leased { request, .. } | State::Ending { request: Some(request), .. } => Some(request),
+            State::Vacant { .. } | State::Starting { .. } | State::Idle | State::Ending { request: None, .. } => None,
         }
     }
 
-    /// The worker has finished its request. False if it had none.
-    pub fn release(&mut self, slot: SlotId) -> bool {
-        let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return false };
-        match entry.state {
-            State::Leased { .. } => {
-                entry.state = State::Idle;
+    /// The worker has finished its request.
+    pub fn release(&mut self, slot: SlotId) -> Released {
+        let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return Released::HadNone };
+        match &mut entry.state {
+            State::Leased { request, offered } => {
                 entry.failures = 0;
+                if let Some(next) = offered.take() {
+                    *request = next;
+                    entry.served += 1;
+                    self.unoffered.push_back(slot);
+                    return Released::Next(next);
+                }
+                entry.state = State::Idle;
                 self.idle.push(slot);
                 self.leased -= 1;
-                true
+                Released::Free
             }
-            State::Ending { request: Some(_) } => {
-                entry.state = State::Ending { request: None };
-                true
+            State::Ending { request: request @ Some(_), offered } => {
+                *request = offered.take();
+                request.map_or(Released::Free, Released::Next)
             }
-            State::Vacant { .. } | State::Starting { .. } | State::Idle | State::Ending { request: None } => false,
+            State::Vacant { .. } | State::Starting { .. } | State::Idle | State::Ending { request: None, .. } => {
+                Released::HadNone
+            }
         }
     }
 
     /// The worker was told to stop, or was killed: it gets nothing more.
     pub fn handle_ending(&mut self, slot: SlotId) {
         let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return };
-        let request = match entry.state {
+        let (request, offered) = match entry.state {
             State::Vacant { .. } | State::Ending { .. } => return,
-            State::Starting { .. } => None,
+            State::Starting { .. } => (None, None),
             State::Idle => {
                 self.idle.retain(|idle| *idle != slot);
-                None
+                (None, None)
             }
-            State::Leased { request } => {
+            State::Leased { request, offered } => {
                 self.leased -= 1;
-                Some(request)
+                (Some(request), offered)
             }
         };
-        entry.state = State::Ending { request };
+        entry.state = State::Ending { request, offered };
     }
 
     /// The worker's process has ended.
@@ -203,15 +277,15 @@ impl Pool {
             Some(State::Starting { .. }) => true,
             Some(State::Vacant { .. } | State::Idle | State::Leased { .. } | State::Ending { .. }) | None => false,
         };
-        let request = self.request(slot);
+        let (request, offered) = (self.request(slot), self.offered(slot));
         self.handle_ending(slot);
         let Some(entry) = self.slots.get_mut(slot.0 as usize) else {
-            return Vacated { request, never_ready, delay: Duration::ZERO };
+            return Vacated { request, offered, never_ready, delay: Duration::ZERO };
         };
         entry.failures = if entry.served > 0 { 0 } else { entry.failures.saturating_add(1) };
         let delay = backoff::delay(entry.failures);
         entry.state = State::Vacant { not_before: now + delay };
-        Vacated { request, never_ready, delay }
+        Vacated { request, offered, never_ready, delay }
     }
 
     /// From now on the workers that end are not replaced.
@@ -253,8 +327,8 @@ mod tests {
         let mut pool = started(3, 0, origin());
         let first = pool.lease(RequestId(1)).expect("a worker is idle");
         let second = pool.lease(RequestId(2)).expect("a worker is idle");
-        assert!(pool.release(first));
-        assert!(pool.release(second));
+        assert_eq!(pool.release(first), Released::Free);
+        assert_eq!(pool.release(second), Released::Free);
         assert_eq!(pool.lease(RequestId(3)), Some(second));
     }
 
@@ -311,8 +385,30 @@ mod tests {
         let mut pool = started(1, 0, origin());
         let slot = SlotId(0);
         assert!(!pool.handle_ready(slot));
-        assert!(!pool.release(slot));
-        assert!(!pool.release(SlotId(9)));
+        assert_eq!(pool.release(slot), Released::HadNone);
+        assert_eq!(pool.release(SlotId(9)), Released::HadNone);
+    }
+
+    #[test]
+    fn a_worker_goes_on_with_what_it_was_offered_unless_that_was_withdrawn() {
+        let now = origin();
+        let mut pool = started(2, 0, now);
+        let first = pool.lease(RequestId(1)).expect("a worker is idle");
+        let second = pool.lease(RequestId(2)).expect("a worker is idle");
+        assert_eq!(pool.poll_offerable(), Some(first), "the longest leased is likely to be done first");
+        pool.handle_offered(first, RequestId(3));
+        assert_eq!(pool.poll_offerable(), Some(second));
+        assert_eq!(pool.poll_offerable(), None, "one offer at a time");
+        pool.handle_offered(second, RequestId(4));
+        pool.handle_withdrawn(second);
+        assert_eq!(pool.poll_offerable(), None, "who was made an offer in vain is left alone");
+        assert_eq!(pool.release(first), Released::Next(RequestId(3)));
+        assert_eq!(pool.request(first), Some(RequestId(3)));
+        assert_eq!(pool.release(second), Released::Free);
+        assert_eq!(pool.poll_offerable(), Some(first));
+        pool.handle_offered(first, RequestId(5));
+        let vacated = pool.handle_exit(first, now);
+        assert_eq!((vacated.request, vacated.offered), (Some(RequestId(3)), Some(RequestId(5))));
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Backend {
         let Some(request) = self.requests.get(id) else { return true };
         match (request.stage, request.upload) {
             (_, Upload::Over | Upload::BrokenOff) | (Stage::Reading, _) => true,
-            (Stage::Queued, Upload::Open { .. }) => false,
+            (Stage::Queued | Stage::Offered { .. }, Upload::Open { .. }) => false,
             (
                 Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. },
                 Upload::Open { credit },
@@ -216,10 +216,15 @@ impl Backend {
 
     /// The rest of the body will not come.
     pub fn abort_body(&mut self, id: RequestId) {
+        self.withdraw(id);
         let Some(request) = self.requests.get_mut(id) else { return };
         match request.stage {
             Stage::Reading | Stage::Queued => self.forget(id),
-            Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. } => {
+            Stage::Offered { .. }
+            | Stage::Sent { .. }
+            | Stage::HeadOut { .. }
+            | Stage::Finishing { .. }
+            | Stage::Interrupted { .. } => {
                 if let Upload::Open { .. } = request.upload {
                     request.upload = Upload::BrokenOff;
                     self.pass_on(id, |id, out| ToWorker::RequestAborted { id }.encode(out).is_ok());
@@ -242,7 +247,8 @@ impl Backend {
 
     /// True while the request waits for a worker.
     pub fn is_queued(&self, id: RequestId) -> bool {
-        self.requests.get(id).is_some_and(|request| request.stage == Stage::Queued)
+        let stage = self.requests.get(id).map(|request| request.stage);
+        matches!(stage, Some(Stage::Queued | Stage::Offered { .. }))
     }
 
     /// The client has `unsent` bytes of this response before it: grants the worker what has left since the last grant.
@@ -344,35 +350,105 @@ impl Backend {
         Ok(())
     }
 
-    /// Gives queued requests to workers that are free. The clients are touched, for their bodies may go on.
+    /// Gives queued requests to workers that are free, and offers the next ones to workers that are not: such a worker goes on without
+    /// a pause, and without a sleep, when it is done. The clients are touched, for their bodies may go on.
     pub fn dispatch(&mut self, clients: &mut Clients, now: Instant) {
         while self.pool.has_room() {
-            let Some(id) = self.queue.pop() else { return };
+            let Some((id, offered)) = self.queue.front() else { return };
+            // What a busy worker has been offered goes to the free one, unless the busy one has just taken it up.
+            if offered && !self.withdraw(id) {
+                continue;
+            }
+            self.queue.remove(id);
             if self.hand_over(id, now)
                 && let Some(client) = self.requests.get(id).and_then(|request| request.client)
             {
                 clients.touch(client);
             }
         }
+        for _ in 0..self.pool.offerable_max() {
+            if !self.offer_next() {
+                return;
+            }
+        }
     }
 
-    fn hand_over(&mut self, id: RequestId, now: Instant) -> bool {
+    /// Offers the next request to a busy worker. False when there is nothing to offer, or nobody to offer it to.
+    fn offer_next(&mut self) -> bool {
+        let Some(id) = self.queue.next_to_offer() else { return false };
         let Some(request) = self.requests.get_mut(id) else { return false };
-        let Some(slot) = self.pool.lease(id) else { return false };
+        // Only what can be sent whole, and sent again, can be taken back.
+        if request.upload != Upload::Over || request.replay != Replay::Possible {
+            return false;
+        }
+        let Some(slot) = self.pool.poll_offerable() else { return false };
+        match worker(&mut self.workers, slot) {
+            Some(worker) if worker.page.is_offer_settled() => {
+                worker.page.store_offer(id);
+                worker.link.send_frames(&request.frames);
+                request.stage = Stage::Offered { slot };
+                self.queue.handle_offered();
+                self.pool.handle_offered(slot, id);
+                self.talk(slot);
+            }
+            // It has not even taken up the one before.
+            Some(_) | None => self.pool.handle_unoffered(slot),
+        }
+        true
+    }
+
+    /// Takes back a request that is offered. False if it is not, or if its worker has taken it up: then it is that worker's.
+    pub(super) fn withdraw(&mut self, id: RequestId) -> bool {
+        let Some(request) = self.requests.get_mut(id) else { return false };
+        let Stage::Offered { slot } = request.stage else { return false };
+        let Some(worker) = worker(&mut self.workers, slot) else { return false };
+        if worker.page.withdraw_offer(id) {
+            request.stage = Stage::Queued;
+            self.pool.handle_withdrawn(slot);
+            self.queue.handle_withdrawn(id);
+            true
+        } else {
+            request.stage = Stage::Sent { slot };
+            self.queue.remove(id);
+            false
+        }
+    }
+
+    /// The worker in `slot` goes on with the request that it was offered.
+    pub(super) fn go_on(&mut self, id: RequestId, slot: SlotId, now: Instant) {
+        self.queue.remove(id);
+        let Some(request) = self.requests.get_mut(id) else { return };
         request.stage = Stage::Sent { slot };
         request.deadline = now + self.request_timeout;
         let deadline = request.deadline;
         if let Some(worker) = worker(&mut self.workers, slot) {
-            worker.link.send_frames(&request.frames);
             self.timers.arm(slot, &mut worker.armed, Some(deadline));
         }
+    }
+
+    fn hand_over(&mut self, id: RequestId, now: Instant) -> bool {
+        let Some(slot) = self.requests.get(id).and_then(|_| self.pool.lease(id)) else { return false };
+        if let (Some(request), Some(worker)) = (self.requests.get(id), worker(&mut self.workers, slot)) {
+            worker.page.store_offer(id);
+            worker.link.send_frames(&request.frames);
+        }
         self.talk(slot);
+        self.go_on(id, slot, now);
         true
     }
 
     /// Answers the requests that have waited too long.
     pub fn shed_expired(&mut self, clients: &mut Clients, now: Instant) {
-        while let Some(id) = self.queue.pop_expired(now) {
+        while let Some(id) = self.queue.expired(now) {
+            let Some(request) = self.requests.get(id) else {
+                self.queue.remove(id);
+                continue;
+            };
+            if let Stage::Offered { .. } = request.stage
+                && !self.withdraw(id)
+            {
+                continue;
+            }
             report::shed(id, self.queue.len());
             self.answer(clients, id, &Answer::OVERLOADED, now);
             self.forget(id);
@@ -385,7 +461,7 @@ impl Backend {
         let Some(client) = request.client.take().and_then(|key| clients.get_mut(key)) else { return };
         client.request = None;
         let head_out = match request.stage {
-            Stage::Reading | Stage::Queued | Stage::Sent { .. } => false,
+            Stage::Reading | Stage::Queued | Stage::Offered { .. } | Stage::Sent { .. } => false,
             Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. } => true,
         };
         if head_out {

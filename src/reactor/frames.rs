@@ -14,7 +14,7 @@ use rusmd_proto::{
 use crate::answer::Answer;
 use crate::app::WrongComponents;
 use crate::http;
-use crate::pool::SlotId;
+use crate::pool::{Released, SlotId};
 use crate::request::{Reply, Stage, Upload};
 
 use super::backend::{Backend, worker};
@@ -147,6 +147,7 @@ impl Backend {
             // The client has left or has had its answer; what remains of the response is let run out.
             Stage::Reading
             | Stage::Queued
+            | Stage::Offered { .. }
             | Stage::HeadOut { .. }
             | Stage::Finishing { .. }
             | Stage::Interrupted { .. } => {
@@ -244,7 +245,12 @@ impl Backend {
                 report::interrupted(&self.app, request, failure.backtrace);
                 return;
             }
-            Stage::Reading | Stage::Queued | Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } => {}
+            Stage::Reading
+            | Stage::Queued
+            | Stage::Offered { .. }
+            | Stage::Sent { .. }
+            | Stage::HeadOut { .. }
+            | Stage::Finishing { .. } => {}
         }
         report::failed(&self.app, request, failure.cause, failure.message, failure.backtrace);
         let answer = match failure.cause {
@@ -299,11 +305,22 @@ impl Backend {
                     report::failed(&self.app, request, FailureCause::NoResponse, message, "");
                     self.answer(clients, id, &Answer::CRASHED, now);
                 }
-                Stage::Reading | Stage::Queued | Stage::Finishing { .. } | Stage::Interrupted { .. } => {}
+                Stage::Reading
+                | Stage::Queued
+                | Stage::Offered { .. }
+                | Stage::Finishing { .. }
+                | Stage::Interrupted { .. } => {}
             }
         }
         self.forget(id);
-        if self.pool.release(slot) { Ok(()) } else { Err(Violation::Unexpected("Done")) }
+        match self.pool.release(slot) {
+            Released::Free => Ok(()),
+            Released::Next(next) => {
+                self.go_on(next, slot, now);
+                Ok(())
+            }
+            Released::HadNone => Err(Violation::Unexpected("Done")),
+        }
     }
 
     /// Nobody wants this response any more: the guest is interrupted, and killed if it does not let go.

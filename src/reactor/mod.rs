@@ -206,6 +206,7 @@ impl Reactor {
             self.accept(clock.now);
             self.handle_timers(clock.now);
             self.drive_clients(clock.now);
+            self.backend.dispatch(&mut self.clients, clock.now);
             self.start_workers(clock.now)?;
             self.advance_phase(clock.now);
             self.backend.flush_links(self.poll.registry());

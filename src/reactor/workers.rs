@@ -43,7 +43,7 @@ impl Reactor {
     pub(super) fn handle_link(&mut self, slot: SlotId, now: Instant) {
         self.backend.resume_talk(slot);
         self.backend.read_link(slot, &mut self.scratch, &mut self.clients, now);
-        self.after_frames(now);
+        self.after_frames();
     }
 
     /// Reads on where a link had more than its share of the last turn.
@@ -51,14 +51,13 @@ impl Reactor {
         for slot in std::mem::take(&mut self.backend.unread_links) {
             self.backend.read_link(slot, &mut self.scratch, &mut self.clients, now);
         }
-        self.after_frames(now);
+        self.after_frames();
     }
 
-    fn after_frames(&mut self, now: Instant) {
+    fn after_frames(&mut self) {
         if self.phase == Phase::Starting && self.backend.is_proven() {
             self.begin_serving();
         }
-        self.backend.dispatch(&mut self.clients, now);
     }
 
     fn begin_serving(&mut self) {
@@ -87,21 +86,20 @@ impl Reactor {
         };
         // What it said before its end still counts.
         self.backend.read_link(slot, &mut self.scratch, &mut self.clients, now);
-        self.after_frames(now);
+        self.after_frames();
         let Some(ended) = self.backend.take_worker(slot, self.poll.registry()) else { return Ok(()) };
         let wanted = matches!(self.phase, Phase::Stopping { .. } | Phase::Stopped);
         let vacated = self.backend.pool.handle_exit(slot, now);
         if !wanted {
             report::worker_ended(slot, ended.process.pid(), exit, usage, vacated);
         }
-        if let Some(id) = vacated.request {
+        for id in [vacated.request, vacated.offered].into_iter().flatten() {
             self.backend.handle_orphan(id, &ended, exit, &mut self.clients, now);
         }
         if self.phase == Phase::Starting {
             let reason = ended.silenced.unwrap_or_else(|| format!("it ended with {exit}"));
             return Err(ReactorError::NoWorker { reason });
         }
-        self.backend.dispatch(&mut self.clients, now);
         Ok(())
     }
 
@@ -113,7 +111,12 @@ impl Reactor {
         let Some(request) = self.backend.requests.get_mut(id) else { return };
         let due = match request.stage {
             Stage::Interrupted { kill_at, .. } => kill_at,
-            Stage::Reading | Stage::Queued | Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } => {
+            Stage::Reading
+            | Stage::Queued
+            | Stage::Offered { .. }
+            | Stage::Sent { .. }
+            | Stage::HeadOut { .. }
+            | Stage::Finishing { .. } => {
                 // A guest that waits for its client to read is not to blame; `write-timeout-ms` watches that client.
                 let stalled = request.client.and_then(|key| self.clients.get_mut(key));
                 if stalled.is_some_and(|client| !client.connection.output().is_empty()) {
@@ -131,6 +134,7 @@ impl Reactor {
                 }
                 Stage::Reading
                 | Stage::Queued
+                | Stage::Offered { .. }
                 | Stage::Sent { .. }
                 | Stage::HeadOut { .. }
                 | Stage::Finishing { .. } => self.backend.interrupt(id, slot, &mut self.clients, now),
@@ -286,6 +290,9 @@ impl Backend {
             report::deadline(&self.app, request, self.request_timeout);
         }
         self.answer(clients, id, &Answer::TIMED_OUT, now);
+        if let Some(behind) = self.pool.offered(slot) {
+            self.withdraw(behind);
+        }
         if let Some(request) = self.requests.get_mut(id) {
             request.stage = Stage::Interrupted { slot, kill_at: now + self.kill_grace };
         }
@@ -302,9 +309,12 @@ impl Backend {
         let Some(request) = self.pool.request(slot).and_then(|id| self.requests.get(id)) else { return };
         let deadline = match request.stage {
             Stage::Interrupted { kill_at, .. } => kill_at,
-            Stage::Reading | Stage::Queued | Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } => {
-                request.deadline
-            }
+            Stage::Reading
+            | Stage::Queued
+            | Stage::Offered { .. }
+            | Stage::Sent { .. }
+            | Stage::HeadOut { .. }
+            | Stage::Finishing { .. } => request.deadline,
         };
         if let Some(entry) = worker(&mut self.workers, slot) {
             self.timers.arm(slot, &mut entry.armed, Some(deadline));
@@ -328,6 +338,10 @@ impl Backend {
                 request.replay = Replay::Impossible;
                 request.stage = Stage::Queued;
                 self.queue.push_again(id, now);
+            }
+            Stage::Offered { .. } => {
+                request.stage = Stage::Queued;
+                self.queue.handle_withdrawn(id);
             }
             Stage::Reading | Stage::Queued => {}
             Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } => {

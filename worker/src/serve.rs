@@ -46,6 +46,16 @@ pub enum Next {
     Exit,
 }
 
+/// How the handshake ended.
+#[derive(Debug)]
+enum Handshake {
+    Ready(Box<Server>),
+    /// The supervisor left before it was over.
+    Ended,
+    /// The supervisor cannot be served, and has been told why.
+    Refused,
+}
+
 /// Serves until the link ends.
 pub fn serve() -> Result<ExitCode, ServeError> {
     sys::settle()?;
@@ -54,19 +64,19 @@ pub fn serve() -> Result<ExitCode, ServeError> {
     // wasmtime-wasi starts a runtime of its own, with threads, for calls outside of one.
     let handle = runtime.handle().clone();
     let _entered = handle.enter();
-    let Some(mut server) = Server::handshake(link, status, runtime)? else {
-        return Ok(ExitCode::FAILURE);
-    };
-    server.serve()?;
-    Ok(ExitCode::SUCCESS)
+    match Server::handshake(link, status, runtime)? {
+        Handshake::Ready(mut server) => server.serve().map(|()| ExitCode::SUCCESS),
+        Handshake::Ended => Ok(ExitCode::SUCCESS),
+        Handshake::Refused => Ok(ExitCode::FAILURE),
+    }
 }
 
 impl Server {
-    /// Learns what to serve and loads it. `None` when the supervisor cannot be served; it has been told why.
-    fn handshake(socket: OwnedFd, status: &'static StatusPage, runtime: Runtime) -> Result<Option<Server>, ServeError> {
+    /// Learns what to serve and loads it.
+    fn handshake(socket: OwnedFd, status: &'static StatusPage, runtime: Runtime) -> Result<Handshake, ServeError> {
         let mut link = Link::new(socket);
         let Some((header, payload)) = first_frame(&mut link)? else {
-            return Ok(None);
+            return Ok(Handshake::Ended);
         };
         let hello = match ToWorker::decode(&Frame { header, payload: &payload }) {
             Ok(ToWorker::Hello(hello)) if hello.build == BUILD => hello,
@@ -92,7 +102,8 @@ impl Server {
         let flag = Arc::new(Flag::default());
         let waker = Waker::from(flag.clone());
         let components = components.into();
-        Ok(Some(Server { link, requests, components, surroundings, runtime, flag, waker }))
+        let server = Server { link, requests, components, surroundings, runtime, flag, waker };
+        Ok(Handshake::Ready(Box::new(server)))
     }
 
     /// One request after the other.
@@ -103,13 +114,24 @@ impl Server {
                 return Ok(());
             }
             let next = match self.requests.start_next() {
-                Some(head) => self.run(&head)?,
+                Some(head) if self.takes_up() => self.run(&head)?,
+                // Another worker has it.
+                Some(_) => {
+                    self.requests.finish_active();
+                    Next::Continue
+                }
                 None => self.block_on_link()?,
             };
             if next == Next::Exit {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether the active request is still this worker's to run: the supervisor may have withdrawn it while it waited.
+    fn takes_up(&mut self) -> bool {
+        let status = self.surroundings.status;
+        self.requests.active().is_some_and(|exchange| status.accept_offer(exchange.id))
     }
 
     /// Waits for frames and nothing else.
@@ -177,11 +199,11 @@ fn first_frame(link: &mut Link) -> Result<Option<(FrameHeader, Vec<u8>)>, ServeE
     }
 }
 
-fn refuse(mut link: Link, message: &str) -> Result<Option<Server>, ServeError> {
+fn refuse(mut link: Link, message: &str) -> Result<Handshake, ServeError> {
     let refused = Refused { protocol: PROTOCOL_VERSION, message };
     link.outbox().push(&ToSupervisor::Refused(refused)).map_err(Illegal::Codec)?;
-    link.flush().map_err(Illegal::Link)?;
-    Ok(None)
+    link.flush()?;
+    Ok(Handshake::Refused)
 }
 
 fn kind(program: &Program) -> ComponentKind<'_> {

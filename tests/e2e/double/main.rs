@@ -119,6 +119,9 @@ impl Double {
             ToWorker::Request { id, head, end } => Some((id, head.action.unwrap_or_default().to_owned(), end)),
             _ => None,
         })??;
+        if action.as_str() != "exit_before_start" && !self.accept_offer(id) {
+            return Some(());
+        }
         match action.as_str() {
             "exit_before_start" => std::process::exit(3),
             _ => self.store_started(id),
@@ -278,6 +281,20 @@ impl Double {
                 Ok(count) => self.received.extend(&bytes[..count]),
             }
         }
+    }
+
+    /// The third word of the status page. Not atomic: nothing withdraws an offer from a worker that has nothing else to do.
+    fn accept_offer(&self, id: RequestId) -> bool {
+        const OFFER_AT: u64 = 128;
+        let page = OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{STATUS_FD}"));
+        let page = page.expect("the status page is readable");
+        let mut offer = [0; 8];
+        page.read_exact_at(&mut offer, OFFER_AT).expect("the status page is readable");
+        if offer != id.0.to_le_bytes() {
+            return false;
+        }
+        page.write_all_at(&[0; 8], OFFER_AT).expect("the status page is writable");
+        true
     }
 
     /// The first word of the status page.

@@ -126,7 +126,16 @@ impl Worker {
         worker
     }
 
+    /// A request is offered before it is sent, and only one at a time.
     pub fn send(&mut self, message: &ToWorker<'_>) {
+        if let ToWorker::Request { id, .. } = message {
+            let deadline = now() + PATIENCE;
+            while !self.status.is_offer_settled() {
+                assert!(now() < deadline, "the request before {id} was never taken up");
+                std::thread::yield_now();
+            }
+            self.status.store_offer(*id);
+        }
         let mut bytes = Vec::new();
         message.encode(&mut bytes).expect("the message is legal");
         self.send_raw(&bytes);
@@ -204,6 +213,15 @@ impl Worker {
         }
     }
 
+    /// Waits until the worker says that the guest of this request has control.
+    pub fn wait_until_started(&self, id: u64) {
+        let deadline = now() + PATIENCE;
+        while self.status.started() != RequestId(id) {
+            assert!(now() < deadline, "request {id} never started");
+            std::thread::yield_now();
+        }
+    }
+
     pub fn signal(&self, signal: i32) {
         // SAFETY: the child has not been waited for, so its id is still its own.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
@@ -236,6 +254,11 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a deadline for tests")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 fn map(page: &OwnedFd) -> &'static StatusPage {
@@ -354,6 +377,11 @@ pub fn hello(components: Vec<ComponentSpec<'_>>) -> ToWorker<'_> {
         log_level: Some(LogLevel::Trace),
         components,
     })
+}
+
+/// A plain request with a query.
+pub fn head_with_query<'a>(path: &'a str, query: &'a str) -> RequestHead<'a> {
+    RequestHead { query: Some(query).filter(|query| !query.is_empty()), ..head("GET", path) }
 }
 
 /// A plain request for component 0.
