@@ -109,6 +109,23 @@ fn a_quarter_of_a_gigabyte_streams_in_constant_memory() {
 }
 
 #[test]
+fn uploads_that_wait_for_a_worker_arrive_whole() {
+    for form in [Form::Handlers, Form::Wasi] {
+        let server = form.setup().server("workers", 1).resident_kib_max(48 * 1024).start();
+        thread::scope(|scope| {
+            for client in 0..6 {
+                let server = &server;
+                scope.spawn(move || {
+                    for round in 0..5 {
+                        echo(server, client * 60_000 + round * 7, round % 2 == 0);
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn typescript_streams_sixteen_megabytes_both_ways() {
     let server = Form::TypeScript.setup().server("request-timeout-ms", 120_000).start();
     echo(&server, MIB, false);

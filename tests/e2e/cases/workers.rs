@@ -143,10 +143,12 @@ fn a_worker_that_does_not_answer_within_the_grace_is_killed_and_replaced() {
     let mut stuck = request(&server, "/spin");
     let worker = server.busy_worker();
     process::signal(worker, Signal::SIGSTOP);
+    let mut waiting = request(&server, "/hello");
     let response = stuck.response();
     assert_failed(&mut server, &response, 504);
     server.expect_error(&worker.to_string());
     wait::until("the stopped worker is killed", || !process::is_alive(worker));
+    waiting.response().assert(200, HELLO);
     server.get("/hello").assert(200, HELLO);
     server.wait_for_log(&[&worker.to_string(), "SIGKILL"]);
 }
@@ -170,6 +172,22 @@ fn a_full_queue_is_503_at_once() {
     let response = running.response();
     assert_failed(&mut server, &response, 504);
     queued.response().assert(200, HELLO);
+}
+
+#[test]
+fn a_worker_that_gets_free_takes_what_waits_wherever_it_waits() {
+    let mut server = Form::Handlers.setup().server("workers", 2).server("request-timeout-ms", 8_000).start();
+    let mut stuck = request(&server, "/spin");
+    let mut short = request(&server, "/sleep?ms=400");
+    let watch = Stopwatch::start();
+    let mut waiting: Vec<Client> = (0..6).map(|_| request(&server, "/hello")).collect();
+    for client in &mut waiting {
+        client.response().assert(200, HELLO);
+    }
+    assert!(watch.elapsed() < Duration::from_secs(6), "a request waited for a stuck worker: {:?}", watch.elapsed());
+    assert_eq!(short.response().status(), 200);
+    let response = stuck.response();
+    assert_failed(&mut server, &response, 504);
 }
 
 #[test]
