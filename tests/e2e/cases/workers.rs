@@ -191,6 +191,27 @@ fn a_worker_that_gets_free_takes_what_waits_wherever_it_waits() {
 }
 
 #[test]
+fn what_waits_behind_an_interrupted_request_keeps_its_worker() {
+    let mut server = Form::Handlers
+        .setup()
+        .server("workers", 1)
+        .server("spare-workers", 0)
+        .server("request-timeout-ms", SHORT_MS)
+        .start();
+    let workers = server.workers();
+    for _ in 0..5 {
+        let mut stuck = request(&server, "/spin");
+        let mut waiting: Vec<Client> = (0..3).map(|_| request(&server, "/hello")).collect();
+        let response = stuck.response();
+        assert_failed(&mut server, &response, 504);
+        for client in &mut waiting {
+            client.response().assert(200, HELLO);
+        }
+        assert_eq!(server.workers(), workers, "the worker was replaced");
+    }
+}
+
+#[test]
 fn waiting_too_long_in_the_queue_is_503() {
     let mut server = Form::Handlers
         .setup()
