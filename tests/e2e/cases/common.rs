@@ -113,10 +113,13 @@ pub fn assert_failed(server: &mut Server, response: &Response, status: u16) -> S
 #[track_caller]
 pub fn request_id(response: &Response) -> String {
     let body = response.text();
-    let id = body
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .find(|word| word.len() == ID_DIGITS && word.chars().all(|c| c.is_ascii_hexdigit()));
+    let id = body.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| is_request_id(word));
     id.unwrap_or_else(|| panic!("no request id in {body:?}")).to_owned()
+}
+
+/// Whether a word has the form of a request id.
+pub fn is_request_id(word: &str) -> bool {
+    word.len() == ID_DIGITS && word.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 const ERROR_BODY_BYTES_MAX: usize = 256;

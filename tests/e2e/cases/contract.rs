@@ -8,7 +8,7 @@ use std::thread;
 use rusmd_e2e::paths::Scratch;
 use rusmd_e2e::{Client, Setup, process, wait};
 
-use crate::common::{Form, HELLO, assert_failed, assert_fails, assert_serves};
+use crate::common::{Form, HELLO, assert_failed, assert_fails, assert_serves, is_request_id};
 
 const FORMS: [Form; 3] = [Form::Handlers, Form::Wasi, Form::TypeScript];
 
@@ -313,10 +313,6 @@ fn a_component_is_given_what_its_capability_says() {
     let mut client = Client::connect(server.addresses()[1]);
     client.get(&format!("/net?authority={}", server.address()));
     client.response().assert(200, "allowed: 404\n");
-}
-
-fn is_request_id(word: &str) -> bool {
-    word.len() == 16 && word.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 #[test]

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use rusmd_e2e::wait::{self, Stopwatch};
 use rusmd_e2e::{Client, Server, process};
 
-use crate::common::{Form, HELLO, assert_failed, assert_serves};
+use crate::common::{Form, HELLO, assert_failed, assert_serves, is_request_id};
 
 /// A deadline that a test waits for.
 const SHORT_MS: u32 = 700;
@@ -320,10 +320,10 @@ fn killing_workers_under_load_loses_only_what_had_started() {
             let mut client = Client::connect(address);
             let mut failed = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                client.get("/hello");
+                client.get("/log");
                 let response = client.response();
                 match response.status() {
-                    200 => assert_eq!(response.text(), HELLO),
+                    200 => {}
                     502 => failed.push(response),
                     other => panic!("status {other}: {}", response.text()),
                 }
@@ -347,6 +347,19 @@ fn killing_workers_under_load_loses_only_what_had_started() {
         server.wait_for_log(&[&id, "ended with", "SIGKILL"]);
     }
     assert!(failed.len() <= KILLS, "{} requests failed after {KILLS} kills", failed.len());
-    server.expect_error("ended with");
+    ["ended with", "an error line"].iter().for_each(|part| server.expect_error(part));
     assert_serves(&server);
+    let log = server.log();
+    let mut runs: Vec<&str> =
+        log.lines().filter(|line| line.contains("an info line")).filter_map(request_id_in).collect();
+    let lines = runs.len();
+    assert!(lines >= KILLS * REQUESTS_BETWEEN_KILLS / 2, "only {lines} requests have logged");
+    runs.sort_unstable();
+    runs.dedup();
+    assert_eq!(runs.len(), lines, "a request has run twice");
+}
+
+/// The request id in a line of the log.
+fn request_id_in(line: &str) -> Option<&str> {
+    line.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| is_request_id(word))
 }
