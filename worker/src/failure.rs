@@ -1,11 +1,12 @@
 //! What a wasmtime error means for the contract: whose fault it is, in one line, and where in the guest it happened.
 
 use std::fmt::Write;
+use std::io;
 
 use rusmd_proto::limits::FAILURE_TEXT_BYTES_MAX;
 use rusmd_proto::message::cut_text;
 use rusmd_proto::{Failure, FailureCause, RequestId, ToSupervisor};
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::host::Interrupted;
@@ -25,17 +26,18 @@ impl Report {
         Report { cause, message: message.into(), backtrace: String::new() }
     }
 
-    /// Reads an error that ended an instance. Without a trap or a guest's frame in it, the host is to blame.
+    /// Reads an error that ended an instance. Unless this process lacked something, the guest is to blame: a result that
+    /// breaks the canonical ABI is no trap to wasmtime, but it is one to us.
     pub fn of(error: &wasmtime::Error) -> Report {
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
         let cause = if error.is::<Interrupted>() {
             FailureCause::Interrupted
         } else if error.is::<MemoryLimit>() {
             FailureCause::Memory
-        } else if error.is::<Trap>() || error.is::<I32Exit>() || !backtrace.is_empty() {
-            FailureCause::Trap
-        } else {
+        } else if error.is::<PoolConcurrencyLimitError>() || error.chain().any(|cause| cause.is::<io::Error>()) {
             FailureCause::Internal
+        } else {
+            FailureCause::Trap
         };
         Report { cause, message: message(error), backtrace }
     }
@@ -95,7 +97,8 @@ mod tests {
             (MemoryLimit { memory_bytes_max: 1 << 20 }.into(), FailureCause::Memory, "1 MiB"),
             (Trap::StackOverflow.into(), FailureCause::Trap, "stack"),
             (wasmtime::Error::from(I32Exit(3)), FailureCause::Trap, "exit(3)"),
-            (wasmtime::format_err!("pool\nfull").context("instantiating"), FailureCause::Internal, "instantiating: pool full"),
+            (wasmtime::format_err!("bad\nlist").context("lifting"), FailureCause::Trap, "lifting: bad list"),
+            (io::Error::other("no memory").into(), FailureCause::Internal, "no memory"),
         ] {
             let report = Report::of(&error);
             assert_eq!(report.cause, cause);

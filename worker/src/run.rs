@@ -59,6 +59,9 @@ impl Server {
     pub fn run(&mut self, head: &[u8]) -> Result<Next, ServeError> {
         let Some(exchange) = self.requests.active() else { return Ok(Next::Continue) };
         let (id, upload) = (exchange.id, exchange.upload.clone());
+        if exchange.cancelled {
+            return self.conclude(id, End::Failed(interrupted()), &mut Vec::new());
+        }
         let head = decode_head(head, id)?;
         let components = Rc::clone(&self.components);
         let loaded = components.get(usize::from(head.component)).ok_or(Illegal::Component(head.component))?;
