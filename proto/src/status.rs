@@ -50,8 +50,8 @@ impl StatusPage {
         self.offer.0.load(Ordering::SeqCst) == 0
     }
 
-    /// Worker: takes up a request that it has been sent. False if it was withdrawn: then there is no such request, and nothing is
-    /// answered.
+    /// Worker: takes up a request that it has been sent. False if it was withdrawn: then all that is answered
+    /// is `Done`.
     pub fn accept_offer(&self, request: RequestId) -> bool {
         self.settle_offer(request)
     }

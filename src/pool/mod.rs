@@ -35,10 +35,22 @@ enum State {
     Starting { deadline: Instant },
     /// Ready, without a request.
     Idle,
-    /// Has this request, and has been sent another, which can be taken back until the worker takes it up.
-    Leased { request: RequestId, offered: Option<RequestId> },
+    /// Has this request, and perhaps has been sent another.
+    Leased { request: RequestId, offer: Offer },
+    /// Has nothing but a withdrawn request, and is about to say that it has thrown it away.
+    Discarding { request: RequestId },
     /// Told to stop or killed; only its end is awaited.
-    Ending { request: Option<RequestId>, offered: Option<RequestId> },
+    Ending { request: Option<RequestId>, offer: Offer },
+}
+
+/// What a worker has been sent beside the request that it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Offer {
+    None,
+    /// It will go on with this one.
+    Open(RequestId),
+    /// It will throw this one away. Until it has said so it gets nothing new: it could not tell this copy from another.
+    Withdrawn(RequestId),
 }
 
 #[derive(Debug)]
@@ -107,7 +119,11 @@ impl Pool {
         }
         let at = self.slots.iter().position(|slot| match slot.state {
             State::Vacant { not_before } => not_before <= now,
-            State::Starting { .. } | State::Idle | State::Leased { .. } | State::Ending { .. } => false,
+            State::Starting { .. }
+            | State::Idle
+            | State::Leased { .. }
+            | State::Discarding { .. }
+            | State::Ending { .. } => false,
         })?;
         let slot = &mut self.slots[at];
         slot.state = State::Starting { deadline: now + START_TIMEOUT };
@@ -120,7 +136,7 @@ impl Pool {
         let deadlines = self.slots.iter().filter_map(|slot| match slot.state {
             State::Vacant { not_before } => self.replacing.then_some(not_before),
             State::Starting { deadline } => Some(deadline),
-            State::Idle | State::Leased { .. } | State::Ending { .. } => None,
+            State::Idle | State::Leased { .. } | State::Discarding { .. } | State::Ending { .. } => None,
         });
         deadlines.min()
     }
@@ -129,9 +145,13 @@ impl Pool {
     pub fn poll_overdue(&mut self, now: Instant) -> Option<SlotId> {
         let at = self.slots.iter().position(|slot| match slot.state {
             State::Starting { deadline } => deadline <= now,
-            State::Vacant { .. } | State::Idle | State::Leased { .. } | State::Ending { .. } => false,
+            State::Vacant { .. }
+            | State::Idle
+            | State::Leased { .. }
+            | State::Discarding { .. }
+            | State::Ending { .. } => false,
         })?;
-        self.slots[at].state = State::Ending { request: None, offered: None };
+        self.slots[at].state = State::Ending { request: None, offer: Offer::None };
         Some(SlotId(at as u32))
     }
 
@@ -146,7 +166,11 @@ impl Pool {
             }
             // It was told to stop before it could say so.
             State::Ending { request: None, .. } => true,
-            State::Vacant { .. } | State::Idle | State::Leased { .. } | State::Ending { request: Some(_), .. } => false,
+            State::Vacant { .. }
+            | State::Idle
+            | State::Leased { .. }
+            | State::Discarding { .. }
+            | State::Ending { request: Some(_), .. } => false,
         }
     }
 
@@ -157,7 +181,7 @@ impl Pool {
         }
         let slot = self.idle.pop()?;
         let entry = &mut self.slots[slot.0 as usize];
-        entry.state = State::Leased { request, offered: None };
+        entry.state = State::Leased { request, offer: Offer::None };
         entry.served += 1;
         self.leased += 1;
         self.unoffered.push_back(slot);
@@ -170,8 +194,9 @@ impl Pool {
         loop {
             let slot = self.unoffered.pop_front()?;
             match self.slots.get(slot.0 as usize)?.state {
-                State::Leased { offered: None, .. } => return Some(slot),
+                State::Leased { offer: Offer::None, .. } => return Some(slot),
                 State::Leased { .. }
+                | State::Discarding { .. }
                 | State::Vacant { .. }
                 | State::Starting { .. }
                 | State::Idle
@@ -182,8 +207,8 @@ impl Pool {
 
     /// The slot's worker has been sent this request beside the one that it has.
     pub fn handle_offered(&mut self, slot: SlotId, request: RequestId) {
-        if let Some(Slot { state: State::Leased { offered, .. }, .. }) = self.slots.get_mut(slot.0 as usize) {
-            *offered = Some(request);
+        if let Some(Slot { state: State::Leased { offer, .. }, .. }) = self.slots.get_mut(slot.0 as usize) {
+            *offer = Offer::Open(request);
         }
     }
 
@@ -192,11 +217,33 @@ impl Pool {
         self.unoffered.push_back(slot);
     }
 
-    /// The offer was withdrawn. The worker is not made another before its next request: it still has to throw this one away.
+    /// The offer was withdrawn.
     pub fn handle_withdrawn(&mut self, slot: SlotId) {
-        match self.slots.get_mut(slot.0 as usize).map(|entry| &mut entry.state) {
-            Some(State::Leased { offered, .. } | State::Ending { offered, .. }) => *offered = None,
-            Some(State::Vacant { .. } | State::Starting { .. } | State::Idle) | None => {}
+        if let Some(State::Leased { offer, .. } | State::Ending { offer, .. }) =
+            self.slots.get_mut(slot.0 as usize).map(|entry| &mut entry.state)
+            && let Offer::Open(request) = *offer
+        {
+            *offer = Offer::Withdrawn(request);
+        }
+    }
+
+    /// The worker has thrown a withdrawn request away, and is free. False if there was none to throw away.
+    pub fn handle_discarded(&mut self, slot: SlotId, request: RequestId) -> bool {
+        let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return false };
+        match entry.state {
+            State::Discarding { request: discarded } if discarded == request => {
+                entry.state = State::Idle;
+                self.idle.push(slot);
+                self.leased -= 1;
+                true
+            }
+            State::Ending { request: None, offer: Offer::Withdrawn(discarded) } if discarded == request => true,
+            State::Discarding { .. }
+            | State::Ending { .. }
+            | State::Vacant { .. }
+            | State::Starting { .. }
+            | State::Idle
+            | State::Leased { .. } => false,
         }
     }
 
@@ -205,11 +252,18 @@ impl Pool {
         self.unoffered.len()
     }
 
-    /// The request that the slot's worker has been offered beside the one that it has.
-    pub fn offered(&self, slot: SlotId) -> Option<RequestId> {
+    /// The request that the slot's worker will go on with after the one that it has.
+    fn offered(&self, slot: SlotId) -> Option<RequestId> {
         match self.slots.get(slot.0 as usize)?.state {
-            State::Leased { offered, .. } | State::Ending { offered, .. } => offered,
-            State::Vacant { .. } | State::Starting { .. } | State::Idle => None,
+            State::Leased { offer: Offer::Open(request), .. } | State::Ending { offer: Offer::Open(request), .. } => {
+                Some(request)
+            }
+            State::Leased { .. }
+            | State::Ending { .. }
+            | State::Discarding { .. }
+            | State::Vacant { .. }
+            | State::Starting { .. }
+            | State::Idle => None,
         }
     }
 
@@ -222,60 +276,89 @@ impl Pool {
     pub fn request(&self, slot: SlotId) -> Option<RequestId> {
         match self.slots.get(slot.0 as usize)?.state {
             State::Leased { request, .. } | State::Ending { request: Some(request), .. } => Some(request),
-            State::Vacant { .. } | State::Starting { .. } | State::Idle | State::Ending { request: None, .. } => None,
+            State::Vacant { .. }
+            | State::Starting { .. }
+            | State::Idle
+            | State::Discarding { .. }
+            | State::Ending { request: None, .. } => None,
         }
     }
 
     /// The worker has finished its request.
     pub fn release(&mut self, slot: SlotId) -> Released {
         let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return Released::HadNone };
-        match &mut entry.state {
-            State::Leased { request, offered } => {
+        match entry.state {
+            State::Leased { offer, .. } => {
                 entry.failures = 0;
-                if let Some(next) = offered.take() {
-                    *request = next;
-                    entry.served += 1;
-                    self.unoffered.push_back(slot);
-                    return Released::Next(next);
+                match offer {
+                    Offer::Open(next) => {
+                        entry.state = State::Leased { request: next, offer: Offer::None };
+                        entry.served += 1;
+                        self.unoffered.push_back(slot);
+                        Released::Next(next)
+                    }
+                    Offer::Withdrawn(request) => {
+                        entry.state = State::Discarding { request };
+                        Released::Free
+                    }
+                    Offer::None => {
+                        entry.state = State::Idle;
+                        self.idle.push(slot);
+                        self.leased -= 1;
+                        Released::Free
+                    }
                 }
-                entry.state = State::Idle;
-                self.idle.push(slot);
-                self.leased -= 1;
+            }
+            State::Ending { request: Some(_), offer: Offer::Open(next) } => {
+                entry.state = State::Ending { request: Some(next), offer: Offer::None };
+                Released::Next(next)
+            }
+            State::Ending { request: Some(_), offer } => {
+                entry.state = State::Ending { request: None, offer };
                 Released::Free
             }
-            State::Ending { request: request @ Some(_), offered } => {
-                *request = offered.take();
-                request.map_or(Released::Free, Released::Next)
-            }
-            State::Vacant { .. } | State::Starting { .. } | State::Idle | State::Ending { request: None, .. } => {
-                Released::HadNone
-            }
+            State::Vacant { .. }
+            | State::Starting { .. }
+            | State::Idle
+            | State::Discarding { .. }
+            | State::Ending { request: None, .. } => Released::HadNone,
         }
     }
 
     /// The worker was told to stop, or was killed: it gets nothing more.
     pub fn handle_ending(&mut self, slot: SlotId) {
         let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return };
-        let (request, offered) = match entry.state {
+        let (request, offer) = match entry.state {
             State::Vacant { .. } | State::Ending { .. } => return,
-            State::Starting { .. } => (None, None),
+            State::Starting { .. } => (None, Offer::None),
             State::Idle => {
                 self.idle.retain(|idle| *idle != slot);
-                (None, None)
+                (None, Offer::None)
             }
-            State::Leased { request, offered } => {
+            State::Leased { request, offer } => {
                 self.leased -= 1;
-                (Some(request), offered)
+                (Some(request), offer)
+            }
+            State::Discarding { request } => {
+                self.leased -= 1;
+                (None, Offer::Withdrawn(request))
             }
         };
-        entry.state = State::Ending { request, offered };
+        entry.state = State::Ending { request, offer };
     }
 
     /// The worker's process has ended.
     pub fn handle_exit(&mut self, slot: SlotId, now: Instant) -> Vacated {
         let never_ready = match self.slots.get(slot.0 as usize).map(|entry| entry.state) {
             Some(State::Starting { .. }) => true,
-            Some(State::Vacant { .. } | State::Idle | State::Leased { .. } | State::Ending { .. }) | None => false,
+            Some(
+                State::Vacant { .. }
+                | State::Idle
+                | State::Leased { .. }
+                | State::Discarding { .. }
+                | State::Ending { .. },
+            )
+            | None => false,
         };
         let (request, offered) = (self.request(slot), self.offered(slot));
         self.handle_ending(slot);
@@ -405,6 +488,10 @@ mod tests {
         assert_eq!(pool.release(first), Released::Next(RequestId(3)));
         assert_eq!(pool.request(first), Some(RequestId(3)));
         assert_eq!(pool.release(second), Released::Free);
+        assert!(!pool.has_room(), "it still holds what was withdrawn");
+        assert!(!pool.handle_discarded(second, RequestId(3)));
+        assert!(pool.handle_discarded(second, RequestId(4)));
+        assert!(pool.has_room());
         assert_eq!(pool.poll_offerable(), Some(first));
         pool.handle_offered(first, RequestId(5));
         let vacated = pool.handle_exit(first, now);

@@ -109,6 +109,7 @@ impl Backend {
                 report::guest_line(id, &line);
                 Ok(())
             }
+            ToSupervisor::Done { id } if self.pool.handle_discarded(slot, id) => Ok(()),
             ToSupervisor::Done { id } => {
                 self.check_named(slot, id, "Done")?;
                 self.handle_done(id, slot, clients, now)

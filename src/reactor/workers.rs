@@ -290,9 +290,6 @@ impl Backend {
             report::deadline(&self.app, request, self.request_timeout);
         }
         self.answer(clients, id, &Answer::TIMED_OUT, now);
-        if let Some(behind) = self.pool.offered(slot) {
-            self.withdraw(behind);
-        }
         if let Some(request) = self.requests.get_mut(id) {
             request.stage = Stage::Interrupted { slot, kill_at: now + self.kill_grace };
         }

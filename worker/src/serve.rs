@@ -115,11 +115,7 @@ impl Server {
             }
             let next = match self.requests.start_next() {
                 Some(head) if self.takes_up() => self.run(&head)?,
-                // Another worker has it.
-                Some(_) => {
-                    self.requests.finish_active();
-                    Next::Continue
-                }
+                Some(_) => self.discard()?,
                 None => self.block_on_link()?,
             };
             if next == Next::Exit {
@@ -132,6 +128,17 @@ impl Server {
     fn takes_up(&mut self) -> bool {
         let status = self.surroundings.status;
         self.requests.active().is_some_and(|exchange| status.accept_offer(exchange.id))
+    }
+
+    /// Throws the active request away, which another worker has, and says so: until then the supervisor sends nothing that this worker
+    /// could mistake for it.
+    fn discard(&mut self) -> Result<Next, ServeError> {
+        if let Some(id) = self.requests.active().map(|exchange| exchange.id) {
+            self.requests.finish_active();
+            self.link.outbox().push(&ToSupervisor::Done { id }).map_err(Illegal::Codec)?;
+            self.link.flush()?;
+        }
+        Ok(Next::Continue)
     }
 
     /// Waits for frames and nothing else.

@@ -120,6 +120,7 @@ impl Double {
             _ => None,
         })??;
         if action.as_str() != "exit_before_start" && !self.accept_offer(id) {
+            self.done(id);
             return Some(());
         }
         match action.as_str() {
