@@ -72,5 +72,9 @@ fn cpu_ns(pid: u32) -> u64 {
 
 fn resident(pid: u32) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the worker lives");
-    status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("Threads")).collect::<Vec<_>>().join(", ")
+    status
+        .lines()
+        .filter(|line| line.starts_with("VmRSS") || line.starts_with("Threads"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -20,6 +20,9 @@ const ANNOUNCE_BYTES_MIN: usize = 1 << 20;
 /// Most bytes of a component's file name that are kept in its artifact's name.
 const NAME_BYTES_MAX: usize = 64;
 
+/// How much of an artifact is read at once: enough for the widest vectors, little enough to stay in the processor's cache.
+const READ_BYTES: usize = 256 * 1024;
+
 /// Ends every artifact: a truncated or overwritten file lacks it.
 const TRAILER_MAGIC: &[u8; 8] = b"rusmd-c1";
 
@@ -68,7 +71,8 @@ impl Cache {
         let bytes = fs::read(source).map_err(|error| CacheError::Io { path: source.to_owned(), error })?;
         check_is_component(&bytes)?;
         let stem = artifact_stem(source);
-        let paths: Vec<_> = self.engines.iter().map(|(flavor, engine)| self.path(&stem, &bytes, *flavor, engine)).collect();
+        let paths: Vec<_> =
+            self.engines.iter().map(|(flavor, engine)| self.path(&stem, &bytes, *flavor, engine)).collect();
         if let Some(path) = paths.iter().find(|path| is_intact(path)) {
             return Ok(Artifact { path: path.clone(), cached: true });
         }
@@ -89,13 +93,13 @@ impl Cache {
         Err(CacheError::Invalid(refused.map_or_else(String::new, |error| one_line(&error))))
     }
 
-    fn path(&self, stem: &str, bytes: &[u8], flavor: Flavor, engine: &Engine) -> PathBuf {
+    fn path(&self, stem: &str, content: &blake3::Hash, flavor: Flavor, engine: &Engine) -> PathBuf {
         let mut key = blake3::Hasher::new();
         // Covers the version of wasmtime, the settings that change code, and the features of this processor.
         let mut settings = std::hash::DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut settings);
         key.update(&settings.finish().to_le_bytes());
-        key.update(bytes);
+        key.update(content.as_bytes());
         let key = key.finalize().to_hex();
         self.directory.join(format!("{stem}-{}.{}", &key.as_str()[..32], flavor.extension()))
     }
@@ -144,7 +148,14 @@ fn is_intact(path: &Path) -> bool {
             return Ok(false);
         };
         let mut hasher = blake3::Hasher::new();
-        io::copy(&mut (&mut file).take(body_bytes), &mut hasher)?;
+        let mut body = (&mut file).take(body_bytes);
+        let mut piece = vec![0; READ_BYTES];
+        loop {
+            match body.read(&mut piece)? {
+                0 => break,
+                count => hasher.update(piece.get(..count).unwrap_or_default()),
+            };
+        }
         let mut trailer = Vec::with_capacity(TRAILER_BYTES);
         file.read_to_end(&mut trailer)?;
         Ok(trailer == self::trailer(&hasher))
@@ -207,10 +218,9 @@ impl fmt::Display for CacheError {
             ),
             CacheError::Engine(reason) => write!(f, "cannot prepare the compiler: {reason}"),
             CacheError::NotWasm => write!(f, "not WebAssembly: the file does not begin with \"\\0asm\""),
-            CacheError::Text => write!(
-                f,
-                "WebAssembly text, not a binary component; convert it with `wasm-tools parse`"
-            ),
+            CacheError::Text => {
+                write!(f, "WebAssembly text, not a binary component; convert it with `wasm-tools parse`")
+            }
             CacheError::AlreadyCompiled => {
                 write!(f, "native code, not WebAssembly; name the component that it was compiled from")
             }
@@ -237,15 +247,36 @@ mod tests {
         path
     }
 
-    fn cache() -> (tempfile::TempDir, Cache) {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+    /// A directory that vanishes.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let path = std::env::temp_dir().join(format!("rusmd-worker-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).expect("a temporary directory");
+            Scratch(path)
+        }
+
+        fn path(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn cache(name: &str) -> (Scratch, Cache) {
+        let directory = Scratch::new(name);
         let cache = Cache::open(&directory.path().join("cache")).expect("a fresh cache opens");
         (directory, cache)
     }
 
     #[test]
     fn a_component_is_compiled_once() {
-        let (directory, cache) = cache();
+        let (directory, cache) = cache("once");
         let source = write(directory.path(), "my app.wasm", &wat::parse_str("(component)").expect("valid text"));
         let first = cache.artifact(&source, &mut |_| ()).expect("compiles");
         let second = cache.artifact(&source, &mut |_| ()).expect("is cached");
@@ -256,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_truncated_or_altered_artifact_is_compiled_again() {
-        let (directory, cache) = cache();
+        let (directory, cache) = cache("altered");
         let source = write(directory.path(), "app.wasm", &wat::parse_str("(component)").expect("valid text"));
         let path = cache.artifact(&source, &mut |_| ()).expect("compiles").path;
         let whole = fs::read(&path).expect("the artifact is there");
@@ -271,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_is_no_component_is_refused_with_the_reason() {
-        let (directory, cache) = cache();
+        let (directory, cache) = cache("refused");
         let module = wat::parse_str("(module)").expect("valid text");
         for (bytes, expected) in [
             (module.as_slice(), "wasm-tools component new"),
@@ -290,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_others_can_write_is_refused() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = Scratch::new("modes");
         for (mode, allowed) in [(0o700, true), (0o755, true), (0o770, false), (0o702, false)] {
             fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).expect("chmod");
             assert_eq!(Cache::open(directory.path()).is_ok(), allowed, "{mode:o}");

@@ -143,7 +143,8 @@ impl Reply {
                 sending.carried.push_front(rest);
             }
             let end = sending.is_empty_and_whole();
-            encode_body(&mut self.staged, Kind::ResponseBody, self.id, &chunk, end).map_err(|error| error.to_string())?;
+            encode_body(&mut self.staged, Kind::ResponseBody, self.id, &chunk, end)
+                .map_err(|error| error.to_string())?;
             if end {
                 return Ok(Turn::Ended);
             }
@@ -290,7 +291,11 @@ mod tests {
     }
 
     fn bodies(reply: &Reply) -> Vec<(usize, bool)> {
-        staged(reply).into_iter().filter(|(kind, ..)| *kind == Kind::ResponseBody).map(|(_, len, end)| (len, end)).collect()
+        staged(reply)
+            .into_iter()
+            .filter(|(kind, ..)| *kind == Kind::ResponseBody)
+            .map(|(_, len, end)| (len, end))
+            .collect()
     }
 
     #[test]
@@ -355,7 +360,8 @@ mod tests {
 
     #[test]
     fn a_body_that_breaks_off_breaks_the_response() {
-        let frames = [Ok(BodyFrame::data(Bytes::from_static(b"ab"))), Err(wasmtime_wasi_http::Error::HttpProtocolError)];
+        let frames =
+            [Ok(BodyFrame::data(Bytes::from_static(b"ab"))), Err(wasmtime_wasi_http::Error::HttpProtocolError)];
         let body = Frames(frames.into_iter().collect()).boxed_unsync();
         assert!(matches!(turn(&mut reply(stream(body)), &mut WINDOW_BYTES.clone()), Turn::Broken(_)));
     }

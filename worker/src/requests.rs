@@ -160,7 +160,9 @@ impl fmt::Display for Illegal {
             Illegal::Codec(error) => write!(f, "illegal frame: {error}"),
             Illegal::Unexpected(kind) => write!(f, "illegal frame: a {kind:?} at this point"),
             Illegal::Id(id) => write!(f, "illegal frame: a request with the id {id}, which is reserved or in use"),
-            Illegal::Component(index) => write!(f, "illegal frame: a request for component {index}, which was never loaded"),
+            Illegal::Component(index) => {
+                write!(f, "illegal frame: a request for component {index}, which was never loaded")
+            }
             Illegal::TooManyWaiting => write!(f, "illegal frame: more than {WAITING_MAX} requests sent ahead"),
             Illegal::CreditOverflow => write!(f, "illegal frame: more credit than a window can hold"),
             Illegal::Upload(error) => write!(f, "illegal frame: {error}"),

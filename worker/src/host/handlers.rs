@@ -101,13 +101,10 @@ impl From<LogLevel> for Level {
 pub fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.instance(TYPES)?;
     let mut log = linker.instance(LOG)?;
-    log.func_wrap(
-        "log",
-        |store: StoreContextMut<'_, Guest>, (level, target, message): (Level, String, String)| {
-            store.data().log.line(level.into(), &target, &message);
-            Ok(())
-        },
-    )?;
+    log.func_wrap("log", |store: StoreContextMut<'_, Guest>, (level, target, message): (Level, String, String)| {
+        store.data().log.line(level.into(), &target, &message);
+        Ok(())
+    })?;
     log.func_wrap("max-level", |store: StoreContextMut<'_, Guest>, (): ()| {
         Ok((store.data().log.shown().map(Level::from),))
     })
@@ -129,8 +126,8 @@ impl Handlers {
         };
         let handlers = Handlers { actions: find("actions")?, handle: find("handle")?, pre };
         let instance = handlers.pre.instantiate_async(&mut store).await?;
-        let actions: TypedFunc<(), (Vec<String>,)> = instance.get_typed_func(&mut store, &handlers.actions)?;
-        let _: Handle<'_> = instance.get_typed_func(&mut store, &handlers.handle)?;
+        let actions: TypedFunc<(), (Vec<String>,)> = instance.get_typed_func(&mut store, handlers.actions)?;
+        let _: Handle<'_> = instance.get_typed_func(&mut store, handlers.handle)?;
         let (actions,) = actions.call_async(&mut store, ()).await?;
         if actions.len() > ACTIONS_MAX {
             wasmtime::bail!("the component has {} actions, more than {ACTIONS_MAX}", actions.len());
@@ -167,7 +164,7 @@ impl Handlers {
             peer: peer.as_deref(),
         };
         let instance = self.pre.instantiate_async(&mut *store).await?;
-        let handle: Handle<'_> = instance.get_typed_func(&mut *store, &self.handle)?;
+        let handle: Handle<'_> = instance.get_typed_func(&mut *store, self.handle)?;
         let (response,) = handle.call_async(store, (action, &head.params, request)).await?;
         let Response { status, headers, body } = response;
         Ok(Answer::Whole { status, headers, body })

@@ -30,13 +30,41 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Got {
     Ready(Vec<Kinds>),
     Refused(String),
-    Head { id: u64, status: u16, body_bytes: Option<u64>, headers: Vec<(String, Vec<u8>)>, end: bool },
-    Body { id: u64, bytes: Vec<u8>, end: bool },
-    Trailers { id: u64, headers: Vec<(String, Vec<u8>)> },
-    Failed { id: u64, cause: FailureCause, message: String, backtrace: String },
-    RequestCredit { id: u64, bytes: u32 },
-    Log { id: u64, level: LogLevel, target: String, message: String },
-    Done { id: u64 },
+    Head {
+        id: u64,
+        status: u16,
+        body_bytes: Option<u64>,
+        headers: Vec<(String, Vec<u8>)>,
+        end: bool,
+    },
+    Body {
+        id: u64,
+        bytes: Vec<u8>,
+        end: bool,
+    },
+    Trailers {
+        id: u64,
+        headers: Vec<(String, Vec<u8>)>,
+    },
+    Failed {
+        id: u64,
+        cause: FailureCause,
+        message: String,
+        backtrace: String,
+    },
+    RequestCredit {
+        id: u64,
+        bytes: u32,
+    },
+    Log {
+        id: u64,
+        level: LogLevel,
+        target: String,
+        message: String,
+    },
+    Done {
+        id: u64,
+    },
     /// The worker has closed its end.
     End,
 }
@@ -299,7 +327,9 @@ fn own(message: &ToSupervisor<'_>) -> Got {
             end: *end,
         },
         ToSupervisor::ResponseBody { id, bytes, end } => Got::Body { id: id.0, bytes: bytes.to_vec(), end: *end },
-        ToSupervisor::ResponseTrailers { id, trailers } => Got::Trailers { id: id.0, headers: lines(&trailers.headers) },
+        ToSupervisor::ResponseTrailers { id, trailers } => {
+            Got::Trailers { id: id.0, headers: lines(&trailers.headers) }
+        }
         ToSupervisor::Failed { id, failure } => Got::Failed {
             id: id.0,
             cause: failure.cause,
@@ -307,12 +337,9 @@ fn own(message: &ToSupervisor<'_>) -> Got {
             backtrace: failure.backtrace.to_owned(),
         },
         ToSupervisor::RequestCredit { id, bytes } => Got::RequestCredit { id: id.0, bytes: *bytes },
-        ToSupervisor::Log { id, line } => Got::Log {
-            id: id.0,
-            level: line.level,
-            target: line.target.to_owned(),
-            message: line.message.to_owned(),
-        },
+        ToSupervisor::Log { id, line } => {
+            Got::Log { id: id.0, level: line.level, target: line.target.to_owned(), message: line.message.to_owned() }
+        }
         ToSupervisor::Done { id } => Got::Done { id: id.0 },
     }
 }

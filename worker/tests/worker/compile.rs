@@ -19,10 +19,8 @@ fn each_file_gets_its_line_and_one_bad_file_fails_the_command() {
     let module = wat::write("compile-module", "(module)").to_string_lossy().into_owned();
     let directory = cache().to_string_lossy().into_owned();
     let output = run(&["compile", "--cache", &directory, &good, &module, "/nowhere/none.wasm"]);
-    let lines: Vec<Vec<String>> = text(&output.stdout)
-        .lines()
-        .map(|line| line.split('\t').map(str::to_owned).collect())
-        .collect();
+    let lines: Vec<Vec<String>> =
+        text(&output.stdout).lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [5, 5, 5]);
     assert_eq!((lines[0][0].as_str(), lines[0][1].as_str()), ("ok", good.as_str()));

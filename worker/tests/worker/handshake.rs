@@ -3,7 +3,7 @@
 use rusmd_proto::limits::PROTOCOL_VERSION;
 use rusmd_proto::{BUILD, Hello, RequestId, ToWorker};
 
-use crate::harness::{Got, Kinds, Worker, guest, compile, hello, spec};
+use crate::harness::{Got, Kinds, Worker, compile, guest, hello, spec};
 use crate::wat;
 
 #[test]
@@ -52,7 +52,10 @@ fn one_unloadable_component_does_not_stop_the_others() {
 
 #[test]
 fn a_component_that_needs_more_memory_than_it_may_have_is_unloadable() {
-    let artifact = wat::artifact("needy", &wat::handlers_with("", "(i32.const 128)", "(i32.const 64)").replace("1 65536)", "32 65536)"));
+    let artifact = wat::artifact(
+        "needy",
+        &wat::handlers_with("", "(i32.const 128)", "(i32.const 64)").replace("1 65536)", "32 65536)"),
+    );
     let mut small = spec(&artifact);
     small.memory_bytes_max = 1 << 20;
     let (_worker, kinds) = Worker::start(vec![small]);

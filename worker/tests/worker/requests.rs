@@ -35,7 +35,11 @@ fn a_response_comes_back_whole() {
 
 #[test]
 fn a_trap_is_named_with_its_place() {
-    let outcome = handle("trap", &wat::handlers("(call $boom)").replace("(func (export \"actions\")", "(func $boom (result i32) unreachable) (func (export \"actions\")"));
+    let outcome = handle(
+        "trap",
+        &wat::handlers("(call $boom)")
+            .replace("(func (export \"actions\")", "(func $boom (result i32) unreachable) (func (export \"actions\")"),
+    );
     let (cause, message, backtrace) = outcome.failed.expect("it failed");
     assert_eq!((cause, outcome.status), (FailureCause::Trap, None));
     assert!(message.contains("unreachable"), "{message}");
@@ -61,7 +65,9 @@ fn a_memory_limit_is_named_as_that() {
 fn an_instance_gets_all_the_memory_that_it_may_have() {
     // 1 page at the start: 4095 more are 256 MiB exactly.
     for (pages, fits) in [(4095, true), (4096, false)] {
-        let body = format!("(drop (memory.grow (i32.const {pages}))) (i32.store (i32.const 268435452) (i32.const 1)) (i32.const 128)");
+        let body = format!(
+            "(drop (memory.grow (i32.const {pages}))) (i32.store (i32.const 268435452) (i32.const 1)) (i32.const 128)"
+        );
         let outcome = handle(&format!("memory-{pages}"), &wat::handlers(&body));
         assert_eq!(outcome.status.is_some(), fits, "{:?}", outcome.failed);
     }
@@ -106,10 +112,14 @@ fn every_fault_of_wasi_http_is_told_apart() {
 #[test]
 fn a_panics_message_comes_before_its_failure() {
     let outcome = fault("/panic");
-    let lines: Vec<_> = outcome.log.iter().map(|(level, target, message)| (*level, target.as_str(), message.as_str())).collect();
-    assert!(lines.iter().any(|(level, target, message)| {
-        *level == LogLevel::Warn && *target == "stderr" && message.contains("a deliberate panic")
-    }), "{lines:?}");
+    let lines: Vec<_> =
+        outcome.log.iter().map(|(level, target, message)| (*level, target.as_str(), message.as_str())).collect();
+    assert!(
+        lines.iter().any(|(level, target, message)| {
+            *level == LogLevel::Warn && *target == "stderr" && message.contains("a deliberate panic")
+        }),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -166,7 +176,9 @@ fn a_handler_sees_the_request_as_it_was() {
         ..head("POST", "/users/42")
     };
     let text = worker.request(7, request, b"four").text();
-    for expected in ["POST https://test.example:8080/users/42?a=1", "0000000000000007", "192.0.2.1:4711", "body 4", "42"] {
+    for expected in
+        ["POST https://test.example:8080/users/42?a=1", "0000000000000007", "192.0.2.1:4711", "body 4", "42"]
+    {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }
 }
