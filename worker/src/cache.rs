@@ -71,8 +71,9 @@ impl Cache {
         let bytes = fs::read(source).map_err(|error| CacheError::Io { path: source.to_owned(), error })?;
         check_is_component(&bytes)?;
         let stem = artifact_stem(source);
+        let content = blake3::hash(&bytes);
         let paths: Vec<_> =
-            self.engines.iter().map(|(flavor, engine)| self.path(&stem, &bytes, *flavor, engine)).collect();
+            self.engines.iter().map(|(flavor, engine)| self.path(&stem, &content, *flavor, engine)).collect();
         if let Some(path) = paths.iter().find(|path| is_intact(path)) {
             return Ok(Artifact { path: path.clone(), cached: true });
         }
