@@ -7,6 +7,7 @@
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rusmd_proto::frame::Kind;
 use rusmd_proto::{FailureCause, Frame, FrameHeader, RequestHead, RequestId, ToSupervisor, ToWorker};
@@ -19,10 +20,15 @@ use crate::host::{Grants, Guest, Interrupted, new_store, wasi_http};
 use crate::reply::{AnswerSlot, Reply, Turn};
 use crate::requests::Illegal;
 use crate::serve::{Next, ServeError, Server};
+use crate::sys;
 use crate::upload::{Collected, Upload};
 
 /// A guest that is always ready again is polled this often before the link and the reactor get a look.
 const TURNS_MAX: u32 = 64;
+
+/// A guest that goes on after it has written something has it passed on after this time, or sooner. Small responses end long before,
+/// and are passed on in one piece.
+const FLUSH_AFTER: Duration = Duration::from_millis(5);
 
 /// How a request came to its end.
 #[derive(Debug)]
@@ -184,7 +190,9 @@ impl Server {
             }
             let turn = reply.poll(&mut cx, &mut exchange.window);
             let next = match (returned, turn) {
-                (_, Turn::Broken(reason)) => return Ok(End::Failed(Report::new(FailureCause::InvalidResponse, reason))),
+                (_, Turn::Broken(reason)) => {
+                    return Ok(End::Failed(Report::new(FailureCause::InvalidResponse, reason)));
+                }
                 (true, Turn::Ended) => return Ok(End::Complete),
                 (true, Turn::NoAnswer) => return Ok(End::Failed(no_response())),
                 (true, Turn::BodyAwaited) => return Ok(End::Failed(unfinished())),
@@ -213,6 +221,13 @@ impl Server {
             self.flush(staged)?;
             return self.block_on_guest_or_link();
         }
+        if !staged.is_empty() {
+            if sys::take_alarm() {
+                self.flush(staged)?;
+            } else {
+                sys::set_alarm(FLUSH_AFTER);
+            }
+        }
         if turns.is_multiple_of(TURNS_MAX) {
             self.flush(staged)?;
             return self.look_around();
@@ -225,8 +240,11 @@ impl Server {
         match end {
             End::LinkEnded => return Ok(Next::Exit),
             End::Complete => self.unstage(staged),
-            // What is still staged is taken back: nothing of it was seen.
-            End::Failed(report) => report.send(id, self.link.outbox()),
+            // A guest that has let go of the head of its response has answered, whatever comes after.
+            End::Failed(report) => {
+                self.unstage(staged);
+                report.send(id, self.link.outbox());
+            }
         }
         self.requests.finish_active();
         self.link.outbox().push(&ToSupervisor::Done { id }).map_err(Illegal::Codec)?;

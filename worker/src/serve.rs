@@ -93,7 +93,6 @@ impl Server {
         for spec in &hello.components {
             components.push(runtime.block_on(loader.load(spec)));
         }
-        sys::interrupt_on_signal(loader.engines())?;
         let infos = components.iter().map(|loaded| ComponentInfo { kind: kind(&loaded.program) }).collect();
         let ready = Ready { protocol: PROTOCOL_VERSION, build: BUILD, components: infos };
         link.outbox().push(&ToSupervisor::Ready(ready)).map_err(Illegal::Codec)?;

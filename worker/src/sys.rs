@@ -7,7 +7,9 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::time::Duration;
 
 use rusmd_proto::status::STATUS_PAGE_BYTES;
 use rusmd_proto::{LINK_FD, STATUS_FD, StatusPage};
@@ -30,7 +32,9 @@ pub fn inherit() -> Result<Inherited, SysError> {
     let (link, status) = unsafe { (BorrowedFd::borrow_raw(LINK_FD), BorrowedFd::borrow_raw(STATUS_FD)) };
     let link_type = fstat(link).map(|stat| FileType::from_raw_mode(stat.st_mode));
     let status_bytes = fstat(status).map(|stat| stat.st_size);
-    if !matches!(link_type, Ok(FileType::Socket)) || !matches!(status_bytes, Ok(bytes) if bytes >= STATUS_PAGE_BYTES as i64) {
+    if !matches!(link_type, Ok(FileType::Socket))
+        || !matches!(status_bytes, Ok(bytes) if bytes >= STATUS_PAGE_BYTES as i64)
+    {
         return Err(SysError::NotStartedBySupervisor);
     }
     // SAFETY: a new mapping at an address of the kernel's choice aliases nothing; the file is large enough, as just seen.
@@ -54,31 +58,99 @@ pub fn inherit() -> Result<Inherited, SysError> {
     Ok(Inherited { link, status: status_page })
 }
 
-/// What the interrupt handler increments: one engine for each flavor that is in use, in slots that are set once.
-static INTERRUPTED: [AtomicPtr<Engine>; 2] = [AtomicPtr::new(std::ptr::null_mut()), AtomicPtr::new(std::ptr::null_mut())];
+/// What the handlers increment: one engine for each flavor that is in use, in slots that are set once.
+static ENGINES: [AtomicPtr<Engine>; 2] = [AtomicPtr::new(ptr::null_mut()), AtomicPtr::new(ptr::null_mut())];
 
-/// From now on SIGUSR1 makes running guests look at the status page. The engines live as long as the process. At most as
-/// many as there are flavors are kept.
-pub fn interrupt_on_signal(engines: impl IntoIterator<Item = Engine>) -> Result<(), SysError> {
-    for (slot, engine) in INTERRUPTED.iter().zip(engines) {
-        slot.store(Box::into_raw(Box::new(engine)), Ordering::Release);
-    }
-    extern "C" fn on_signal(_: libc::c_int) {
-        for slot in &INTERRUPTED {
-            // SAFETY: the pointer is null or came from `Box::into_raw` above and is never freed. `increment_epoch` is one
-            // atomic addition, which wasmtime documents as safe in signal handlers; it touches no errno.
-            if let Some(engine) = unsafe { slot.load(Ordering::Acquire).as_ref() } {
-                engine.increment_epoch();
-            }
+/// Whether an alarm is set, and whether one has come that nobody has taken note of.
+static ALARM_SET: AtomicBool = AtomicBool::new(false);
+static ALARM_CAME: AtomicBool = AtomicBool::new(false);
+
+/// From now on SIGUSR1 and the alarm make guests of this engine look up at their next loop or call. The engine lives as long as the
+/// process; there are no more engines than flavors, and one more would not be heeded.
+pub fn watch_engine(engine: Engine) -> Result<(), SysError> {
+    let engine = Box::into_raw(Box::new(engine));
+    for slot in &ENGINES {
+        if slot.compare_exchange(ptr::null_mut(), engine, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            break;
         }
     }
-    set_handler(libc::SIGUSR1, on_signal as *const () as libc::sighandler_t)
+    set_handler(libc::SIGUSR1, on_interrupt as *const () as libc::sighandler_t)?;
+    set_handler(libc::SIGALRM, on_alarm as *const () as libc::sighandler_t)
+}
+
+extern "C" fn on_interrupt(_: libc::c_int) {
+    for slot in &ENGINES {
+        // SAFETY: the pointer is null or came from `Box::into_raw` in `watch_engine` and is never freed. `increment_epoch` is one
+        // atomic addition, which wasmtime documents as safe in signal handlers; it touches no errno.
+        if let Some(engine) = unsafe { slot.load(Ordering::Acquire).as_ref() } {
+            engine.increment_epoch();
+        }
+    }
+}
+
+extern "C" fn on_alarm(signal: libc::c_int) {
+    ALARM_SET.store(false, Ordering::SeqCst);
+    ALARM_CAME.store(true, Ordering::SeqCst);
+    on_interrupt(signal);
+}
+
+/// Makes running guests look up after this time. With an alarm set already, that one stands: one that comes for nothing costs less than
+/// taking it back.
+pub fn set_alarm(after: Duration) {
+    if !ALARM_SET.swap(true, Ordering::SeqCst) {
+        set_timer(after);
+    }
+}
+
+/// Takes the alarm back.
+pub fn cancel_alarm() {
+    set_timer(Duration::ZERO);
+    ALARM_SET.store(false, Ordering::SeqCst);
+    ALARM_CAME.store(false, Ordering::SeqCst);
+}
+
+/// setitimer(2); zero stops it.
+fn set_timer(after: Duration) {
+    let zero = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let value = libc::timeval {
+        tv_sec: after.as_secs() as libc::time_t,
+        tv_usec: libc::suseconds_t::from(after.subsec_micros()),
+    };
+    let timer = libc::itimerval { it_interval: zero, it_value: value };
+    // SAFETY: setitimer reads one structure, which lives until it returns, and is not asked for the old one.
+    let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) };
+    debug_assert_eq!(set, 0, "the timer exists and the time is valid");
+}
+
+/// Whether an alarm has come since the last call.
+pub fn take_alarm() -> bool {
+    ALARM_CAME.load(Ordering::Relaxed) && ALARM_CAME.swap(false, Ordering::SeqCst)
+}
+
+/// A fault that no guest caused ends the process, as it would without wasmtime. wasmtime's own handlers, which are installed later,
+/// pass on what is not theirs; without this a SIGSEGV that somebody sends would be taken for handled, and the process would go on.
+fn end_on_faults() -> Result<(), SysError> {
+    extern "C" fn on_fault(signal: libc::c_int) {
+        // SAFETY: signal(2) and raise(3) are async-signal-safe. The signal is blocked while its handler runs: it is delivered, with its
+        // default action, on return. So is a real fault, by the instruction that is run again.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
+    }
+    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE] {
+        set_handler(signal, on_fault as *const () as libc::sighandler_t)?;
+    }
+    Ok(())
 }
 
 /// Makes the process fit for guests: it dies with its supervisor, decides by its link when to end rather than by the
 /// signals of a terminal, never gains privileges, and leaves no memory image behind.
 pub fn settle() -> Result<(), SysError> {
-    for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE] {
+    end_on_faults()?;
+    for signal in
+        [libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE]
+    {
         set_handler(signal, libc::SIG_IGN)?;
     }
     let zero: libc::c_ulong = 0;
@@ -109,7 +181,7 @@ fn set_handler(signal: libc::c_int, handler: libc::sighandler_t) -> Result<(), S
     action.sa_sigaction = handler;
     // On the alternate stack that wasmtime installs when there is one: a guest may have used up the ordinary one.
     action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-    // SAFETY: the handler is SIG_IGN or `on_signal`, which only performs atomic operations.
+    // SAFETY: the handler is SIG_IGN or one of this module's, which do only what is safe in a signal handler.
     match unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(SysError::Settle(io::Error::last_os_error())),

@@ -4,6 +4,7 @@
 //! component that cannot be loaded takes nobody else down.
 
 use std::fmt;
+use std::time::Duration;
 
 use rusmd_proto::{ComponentSpec, Network, RequestId};
 use wasmtime::Engine;
@@ -16,7 +17,11 @@ use crate::engine::{self, Flavor};
 use crate::failure;
 use crate::host::handlers::{self, Handlers};
 use crate::host::hooks::Reach;
-use crate::host::{Grants, Guest, Preopen, Surroundings, new_store, wasi_http};
+use crate::host::{Grants, Guest, Interrupted, Preopen, Surroundings, new_store, wasi_http};
+use crate::sys;
+
+/// How long a component may take to tell its actions.
+const ACTIONS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A component and what it may use.
 #[derive(Debug)]
@@ -89,11 +94,6 @@ impl Loader {
         Loaded { name: spec.name.to_owned(), grants, program }
     }
 
-    /// The engines that were made, for the interrupt.
-    pub fn engines(&self) -> impl Iterator<Item = Engine> {
-        self.plain.iter().chain(&self.concurrent).map(|(engine, _)| engine.clone())
-    }
-
     async fn program(&mut self, artifact: &str, grants: &Grants) -> Result<Program, String> {
         let Some(flavor) = Flavor::of_artifact(artifact) else {
             return Err(format!("{artifact} is no file that `rusmd-worker compile` made"));
@@ -107,9 +107,16 @@ impl Loader {
         let pre = linker.instantiate_pre(&component).map_err(|error| link_message(&error))?;
         if let Some(export) = export(handlers::HANDLER) {
             let store = new_store(engine, grants, &surroundings, RequestId::NONE).map_err(|error| one_line(&error))?;
-            let (handlers, actions) = Handlers::load(&component, export, pre, store)
-                .await
-                .map_err(|error| format!("cannot learn its actions: {}", failure::message(&error)))?;
+            sys::set_alarm(ACTIONS_TIMEOUT);
+            let loaded = Handlers::load(&component, export, pre, store).await;
+            sys::cancel_alarm();
+            let (handlers, actions) = loaded.map_err(|error| {
+                let reason = match error.is::<Interrupted>() {
+                    true => format!("it did not tell them within {ACTIONS_TIMEOUT:?}"),
+                    false => failure::message(&error),
+                };
+                format!("cannot learn its actions: {reason}")
+            })?;
             Ok(Program::Handlers { engine: engine.clone(), handlers, actions })
         } else if export(wasi_http::INCOMING_HANDLER_02).is_some() {
             let pre = ProxyPre::new(pre).map_err(|error| one_line(&error))?;
@@ -135,6 +142,7 @@ impl Loader {
             None => {
                 let engine = engine::runtime(flavor, self.memory_bytes_max)?;
                 let linker = linker(&engine, flavor)?;
+                sys::watch_engine(engine.clone()).map_err(wasmtime::Error::msg)?;
                 Ok(slot.insert((engine, linker)))
             }
         }

@@ -23,8 +23,12 @@ use crate::host::limits::Limits;
 use crate::host::stdio::{GuestLog, Stream};
 use crate::link::Outbox;
 
-/// Most resources (streams, bodies, sockets…) that one instance may hold at a time.
-const RESOURCES_MAX: usize = 10_000;
+/// Most resources (streams, bodies, sockets…) that one instance may hold at a time: some tens of bytes each. JavaScript engines leave one
+/// behind for each 8 KiB of body.
+const RESOURCES_MAX: usize = 1_000_000;
+
+/// Most handles to them that the instance itself may hold.
+const HANDLES_MAX: usize = 2_000_000;
 
 /// What a component may use, as the manifest grants it.
 #[derive(Debug)]
@@ -113,10 +117,12 @@ pub fn new_store(
     };
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.limits);
-    // The signal that moves the epoch may come late, for a request that has ended: only the status page says whom it meant.
+    store.set_max_component_handles(HANDLES_MAX);
+    // The signal that moves the epoch may come late, for a request that has ended: only the status page says whom it meant. Before the
+    // first request there is nobody else that it could mean. Anybody else makes way for a moment, so that what it has written can leave.
     store.epoch_deadline_callback(|store| {
         let guest = store.data();
-        if guest.status.interrupt() == guest.id { Err(Interrupted.into()) } else { Ok(UpdateDeadline::Continue(1)) }
+        if guest.status.interrupt() == guest.id { Err(Interrupted.into()) } else { Ok(UpdateDeadline::Yield(1)) }
     });
     store.set_epoch_deadline(1);
     Ok(store)
