@@ -4,12 +4,14 @@
 //! `rusmd-worker` drive it; neither depends on the other. `PROTOCOL.md` beside this crate says the same in prose, and
 //! `tests/golden` freezes the bytes of each protocol version.
 
+mod build;
 pub mod codec;
 pub mod frame;
 pub mod limits;
 pub mod message;
 pub mod status;
 
+pub use build::BUILD;
 pub use codec::CodecError;
 pub use frame::{Frame, FrameBuffer, FrameError, FrameHeader, Kind, RequestId};
 pub use message::{
@@ -17,10 +19,6 @@ pub use message::{
     Preopen, Ready, Refused, RequestHead, ResponseHead, Scheme, ToSupervisor, ToWorker, Trailers,
 };
 pub use status::StatusPage;
-
-/// What both ends compare at the handshake beside the protocol version, so that a supervisor never drives the worker of
-/// another build.
-pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
 /// File descriptor on which a worker finds its link: one end of a `SOCK_STREAM` socket pair.
 pub const LINK_FD: i32 = 3;
