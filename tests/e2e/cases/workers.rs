@@ -53,6 +53,7 @@ fn a_worker_that_crashes_is_502_and_is_replaced() {
         server.expect_error(&worker.to_string());
         server.wait_for_log(&[&id, &worker.to_string(), signal.as_str()]);
         server.get("/hello").assert(200, HELLO);
+        drop(started);
         server.check_nothing_leaks();
     }
 }
@@ -176,7 +177,7 @@ fn a_full_queue_is_503_at_once() {
 
 #[test]
 fn a_worker_that_gets_free_takes_what_waits_wherever_it_waits() {
-    let mut server = Form::Handlers.setup().server("workers", 2).server("request-timeout-ms", 8_000).start();
+    let mut server = Form::Handlers.setup().server("workers", 2).server("request-timeout-ms", 5_000).start();
     let mut stuck = request(&server, "/spin");
     let mut short = request(&server, "/sleep?ms=400");
     let watch = Stopwatch::start();
@@ -184,7 +185,7 @@ fn a_worker_that_gets_free_takes_what_waits_wherever_it_waits() {
     for client in &mut waiting {
         client.response().assert(200, HELLO);
     }
-    assert!(watch.elapsed() < Duration::from_secs(6), "a request waited for a stuck worker: {:?}", watch.elapsed());
+    assert!(watch.elapsed() < Duration::from_secs(4), "a request waited for a stuck worker: {:?}", watch.elapsed());
     assert_eq!(short.response().status(), 200);
     let response = stuck.response();
     assert_failed(&mut server, &response, 504);
@@ -304,8 +305,10 @@ fn workers_vanish_when_the_supervisor_is_killed() {
     let server = Form::Handlers.setup().server("workers", 4).server("request-timeout-ms", LONG_MS).start();
     let _running = request(&server, "/spin");
     server.busy_worker();
+    let watch = Stopwatch::start();
     server.signal(Signal::SIGKILL);
     server.expect_gone();
+    assert!(watch.elapsed() < Duration::from_secs(2), "they lived on for {:?}", watch.elapsed());
 }
 
 #[test]
