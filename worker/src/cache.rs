@@ -20,7 +20,7 @@ const ANNOUNCE_BYTES_MIN: usize = 1 << 20;
 /// Most bytes of a component's file name that are kept in its artifact's name.
 const NAME_BYTES_MAX: usize = 64;
 
-/// How much of an artifact is read at once: enough for the widest vectors, little enough to stay in the processor's cache.
+/// How much of a file is read at once: enough for the widest vectors, little enough to stay in the processor's cache.
 const READ_BYTES: usize = 256 * 1024;
 
 /// Ends every artifact: a truncated or overwritten file lacks it.
@@ -68,30 +68,41 @@ impl Cache {
     /// The artifact for the component at `source`: the one in the cache when it is intact, or a new one. `announce` is
     /// called before a compilation that will take long.
     pub fn artifact(&self, source: &Path, announce: &mut dyn FnMut(&str)) -> Result<Artifact, CacheError> {
-        let bytes = fs::read(source).map_err(|error| CacheError::Io { path: source.to_owned(), error })?;
-        check_is_component(&bytes)?;
-        let stem = artifact_stem(source);
-        let content = blake3::hash(&bytes);
-        let paths: Vec<_> =
-            self.engines.iter().map(|(flavor, engine)| self.path(&stem, &content, *flavor, engine)).collect();
-        if let Some(path) = paths.iter().find(|path| is_intact(path)) {
-            return Ok(Artifact { path: path.clone(), cached: true });
+        let io_error = |error| CacheError::Io { path: source.to_owned(), error };
+        let mut content = blake3::Hasher::new();
+        File::open(source).and_then(|mut file| hash(&mut file, &mut content)).map_err(io_error)?;
+        if let Some(path) = self.paths(source, &content.finalize()).into_iter().find(|path| is_intact(path)) {
+            return Ok(Artifact { path, cached: true });
         }
+        let bytes = fs::read(source).map_err(io_error)?;
+        check_is_component(&bytes)?;
         if bytes.len() >= ANNOUNCE_BYTES_MIN {
             announce(&format!("compiling {} ({:.1} MB) ...", source.display(), bytes.len() as f64 / 1e6));
         }
+        let path = self.compile(&bytes, self.paths(source, &blake3::hash(&bytes)))?;
+        Ok(Artifact { path, cached: false })
+    }
+
+    /// Compiles for the first flavor that accepts the component, and stores the result under the path for that flavor.
+    fn compile(&self, bytes: &[u8], paths: Vec<PathBuf>) -> Result<PathBuf, CacheError> {
         let mut refused = None;
         for ((_, engine), path) in self.engines.iter().zip(paths) {
-            match engine.precompile_component(&bytes) {
+            match engine.precompile_component(bytes) {
                 Ok(compiled) => {
                     store(&path, &compiled).map_err(|error| CacheError::Io { path: path.clone(), error })?;
-                    return Ok(Artifact { path, cached: false });
+                    return Ok(path);
                 }
                 Err(error) => refused = Some(error),
             }
         }
         // The last flavor allows the most, so its reason is the one that counts.
         Err(CacheError::Invalid(refused.map_or_else(String::new, |error| one_line(&error))))
+    }
+
+    /// Where the artifact would be, for each flavor.
+    fn paths(&self, source: &Path, content: &blake3::Hash) -> Vec<PathBuf> {
+        let stem = artifact_stem(source);
+        self.engines.iter().map(|(flavor, engine)| self.path(&stem, content, *flavor, engine)).collect()
     }
 
     fn path(&self, stem: &str, content: &blake3::Hash, flavor: Flavor, engine: &Engine) -> PathBuf {
@@ -149,19 +160,24 @@ fn is_intact(path: &Path) -> bool {
             return Ok(false);
         };
         let mut hasher = blake3::Hasher::new();
-        let mut body = (&mut file).take(body_bytes);
-        let mut piece = vec![0; READ_BYTES];
-        loop {
-            match body.read(&mut piece)? {
-                0 => break,
-                count => hasher.update(piece.get(..count).unwrap_or_default()),
-            };
-        }
+        hash(&mut (&mut file).take(body_bytes), &mut hasher)?;
         let mut trailer = Vec::with_capacity(TRAILER_BYTES);
         file.read_to_end(&mut trailer)?;
         Ok(trailer == self::trailer(&hasher))
     }
     check(path).unwrap_or(false)
+}
+
+fn hash(reader: &mut impl Read, hasher: &mut blake3::Hasher) -> io::Result<()> {
+    let mut piece = vec![0; READ_BYTES];
+    loop {
+        match reader.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(count) => hasher.update(piece.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+    }
 }
 
 fn trailer(body: &blake3::Hasher) -> Vec<u8> {

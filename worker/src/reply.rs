@@ -8,6 +8,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -36,6 +37,10 @@ pub enum Answer {
 /// Where a guest's host functions leave the answer.
 #[derive(Clone, Debug, Default)]
 pub struct AnswerSlot(Arc<Mutex<Option<Answer>>>);
+
+/// A guest that goes on after it has answered has what it wrote passed on after this time, or sooner. Small responses are whole long
+/// before, and are passed on in one piece.
+pub const PASS_ON_AFTER: Duration = Duration::from_millis(5);
 
 impl AnswerSlot {
     pub fn set(&self, answer: Answer) {

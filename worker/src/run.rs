@@ -7,7 +7,6 @@
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use rusmd_proto::frame::Kind;
 use rusmd_proto::{FailureCause, Frame, FrameHeader, RequestHead, RequestId, ToSupervisor, ToWorker};
@@ -17,7 +16,7 @@ use crate::failure::Report;
 use crate::host::load::{Loaded, Program};
 use crate::host::stdio::GuestLog;
 use crate::host::{Grants, Guest, Interrupted, new_store, wasi_http};
-use crate::reply::{AnswerSlot, Reply, Turn};
+use crate::reply::{AnswerSlot, PASS_ON_AFTER, Reply, Turn};
 use crate::requests::Illegal;
 use crate::serve::{Next, ServeError, Server};
 use crate::sys;
@@ -25,10 +24,6 @@ use crate::upload::{Collected, Upload};
 
 /// A guest that is always ready again is polled this often before the link and the reactor get a look.
 const TURNS_MAX: u32 = 64;
-
-/// A guest that goes on after it has written something has it passed on after this time, or sooner. Small responses end long before,
-/// and are passed on in one piece.
-const FLUSH_AFTER: Duration = Duration::from_millis(5);
 
 /// How a request came to its end.
 #[derive(Debug)]
@@ -180,7 +175,14 @@ impl Server {
             if !returned {
                 match call.as_mut().poll(&mut cx) {
                     Poll::Ready(Ok(())) => returned = true,
-                    Poll::Ready(Err(error)) => return Ok(End::Failed(Report::of(&error))),
+                    Poll::Ready(Err(error)) => {
+                        let report = Report::of(&error);
+                        if let Some(exchange) = self.requests.active() {
+                            // What it had written before. That it is not whole is no news any more.
+                            let _ = reply.poll(&mut cx, &mut exchange.window);
+                        }
+                        return Ok(End::Failed(report));
+                    }
                     Poll::Pending => {}
                 }
             }
@@ -225,7 +227,7 @@ impl Server {
             if sys::take_alarm() {
                 self.flush(staged)?;
             } else {
-                sys::set_alarm(FLUSH_AFTER);
+                sys::set_alarm(PASS_ON_AFTER);
             }
         }
         if turns.is_multiple_of(TURNS_MAX) {
