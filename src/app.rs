@@ -232,6 +232,11 @@ impl App {
         self.config.serves.get(serve).map_or(&[], |serve| &serve.headers)
     }
 
+    /// The place on the wire of a component of the manifest, unless it could not be compiled.
+    pub fn place_of(&self, component: usize) -> Option<u16> {
+        self.loads.iter().position(|load| load.component.index() == component).map(|place| place as u16)
+    }
+
     /// The name of a component by its place on the wire.
     pub fn component_name(&self, place: u16) -> Option<&str> {
         let load = self.loads.get(usize::from(place))?;

@@ -79,12 +79,13 @@ fn kind(info: &ComponentInfo<'_>) -> String {
 /// The components and the route table, as text.
 pub fn describe(app: &App, kinds: &Kinds) -> String {
     let mut text = String::new();
-    for (place, kind) in kinds.iter().enumerate() {
-        let name = u16::try_from(place).ok().and_then(|place| app.component_name(place)).unwrap_or("?");
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "component {name:<20} {kind}");
-    }
     let config = app.config();
+    for (index, component) in config.components.iter().enumerate() {
+        let kind = app.place_of(index).and_then(|place| kinds.get(usize::from(place)));
+        let kind = kind.map_or("cannot be compiled", String::as_str);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "component {:<20} {kind}", component.name);
+    }
     for serve in &config.serves {
         let _ = writeln!(text, "\nlisten {}", serve.listen);
         let name = |component: &ComponentRef| match component {

@@ -36,6 +36,7 @@ pub fn run(command: Command) -> ExitCode {
 }
 
 fn serve(overrides: &Overrides) -> Result<(), RunError> {
+    sys::give_back_large_blocks();
     let loaded = load(overrides, Purpose::Start)?;
     let held = sys::reserve_worker_descriptors().map_err(|source| RunError::system("open /dev/null", source))?;
     let (app, worker_binary) = prepare(loaded)?;

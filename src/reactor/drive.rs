@@ -89,6 +89,10 @@ impl Reactor {
 }
 
 fn drive_client(client: &mut Client, backend: &mut Backend, scratch: &mut [u8], now: Instant) -> Progress {
+    // The end of a client whose request is queued is known before its bytes are read: there may be a body that nobody takes yet.
+    if client.ended && client.request.is_some_and(|id| backend.is_queued(id)) {
+        client.connection.handle_disconnect();
+    }
     for _ in 0..ROUNDS_PER_TURN {
         handle_events(client, backend, now);
         flush(client, now);

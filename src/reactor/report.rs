@@ -67,8 +67,13 @@ pub fn failed(app: &App, request: &Request, cause: FailureCause, message: &str, 
         return;
     }
     log::error!(target: REQUEST, "{id} {what}: {cause}: {}", Indented(message));
+    guest_backtrace(id, backtrace);
+}
+
+/// The guest's frames, each on a line of its own.
+fn guest_backtrace(id: RequestId, backtrace: &str) {
     if !backtrace.is_empty() {
-        log::error!(target: REQUEST, "{id} guest backtrace: {}", Indented(backtrace));
+        log::error!(target: REQUEST, "{id} guest backtrace:\n    {}", Indented(backtrace));
     }
 }
 
@@ -88,7 +93,8 @@ pub fn deadline(app: &App, request: &Request, timeout: Duration) {
 /// The interrupted guest has let go; its stack tells where it was.
 pub fn interrupted(app: &App, request: &Request, backtrace: &str) {
     let (id, what) = (request.id, Subject(app, request));
-    log::error!(target: REQUEST, "{id} {what}: interrupted; guest backtrace: {}", Indented(backtrace));
+    log::info!(target: REQUEST, "{id} {what}: interrupted");
+    guest_backtrace(id, backtrace);
 }
 
 /// The interrupted guest has not let go.

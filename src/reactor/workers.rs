@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
+use rusmd_proto::limits::WINDOW_BYTES;
 use rusmd_proto::{Frame, FrameBuffer, FrameError, FrameHeader, Hello, ToWorker};
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -12,7 +13,7 @@ use crate::answer::Answer;
 use crate::config::Severity;
 use crate::link::{Link, Received};
 use crate::pool::SlotId;
-use crate::request::{Replay, Stage};
+use crate::request::{Replay, Stage, Upload};
 use crate::sys::{self, Spawned};
 use crate::timers::Timers;
 
@@ -117,9 +118,12 @@ impl Reactor {
             | Stage::Sent { .. }
             | Stage::HeadOut { .. }
             | Stage::Finishing { .. } => {
-                // A guest that waits for its client to read is not to blame; `write-timeout-ms` watches that client.
-                let stalled = request.client.and_then(|key| self.clients.get_mut(key));
-                if stalled.is_some_and(|client| !client.connection.output().is_empty()) {
+                // A guest that waits for its client is not to blame: `write-timeout-ms` watches one that does not read,
+                // `body-timeout-ms` one that does not send.
+                let client = request.client.and_then(|key| self.clients.get_mut(key));
+                let reads = client.is_some_and(|client| !client.connection.output().is_empty());
+                let sends = matches!(request.upload, Upload::Open { credit } if credit >= WINDOW_BYTES / 2);
+                if reads || sends {
                     request.deadline = request.deadline.max(now + self.backend.request_timeout);
                 }
                 request.deadline

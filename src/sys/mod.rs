@@ -5,12 +5,14 @@
 #![allow(unsafe_code, reason = "system calls that std and nix do not wrap; each block carries its proof")]
 
 mod fds;
+mod heap;
 mod page;
 mod process;
 mod socket;
 mod spawn;
 
 pub use fds::{open_descriptors_max, reserve_worker_descriptors};
+pub use heap::give_back_large_blocks;
 pub use page::SharedPage;
 pub use process::{Exit, Process, Usage};
 pub use socket::{bind_tcp, reset_on_close};

@@ -60,7 +60,8 @@ pub fn message(error: &wasmtime::Error) -> String {
         return format!("the guest called exit({code})");
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
-        return trap.to_string();
+        let text = trap.to_string();
+        return text.strip_prefix("wasm trap: ").map_or(text.clone(), str::to_owned);
     }
     let mut message = String::new();
     for cause in error.chain() {
@@ -74,14 +75,31 @@ pub fn message(error: &wasmtime::Error) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The guest's frames, one a line, innermost first.
+/// The guest's frames, one a line, innermost first. A recursion is told once.
 fn frames(backtrace: &WasmBacktrace) -> String {
-    let text = backtrace.to_string();
+    let named = backtrace.frames().iter().map(|frame| {
+        let module = frame.module().name().unwrap_or("?");
+        match frame.func_name() {
+            Some(name) => format!("{module}!{}", rustc_demangle::demangle(name)),
+            None => format!("{module}!function {}", frame.func_index()),
+        }
+    });
+    fold(named)
+}
+
+fn fold(frames: impl Iterator<Item = String>) -> String {
+    let mut frames = frames.peekable();
     let mut lines = String::new();
-    for line in text.lines().skip(1).map(str::trim) {
-        // A source position stands on a line of its own below its frame.
-        let separator = if line.starts_with("at ") { " " } else { "\n" };
-        let _ = write!(lines, "{}{line}", if lines.is_empty() { "" } else { separator });
+    while let Some(frame) = frames.next() {
+        let mut times = 1;
+        while frames.next_if_eq(&frame).is_some() {
+            times += 1;
+        }
+        let separator = if lines.is_empty() { "" } else { "\n" };
+        let _ = write!(lines, "{separator}{frame}");
+        if times > 1 {
+            let _ = write!(lines, " ({times} times)");
+        }
     }
     lines
 }
@@ -89,6 +107,13 @@ fn frames(backtrace: &WasmBacktrace) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_frames_in_a_row_are_told_once() {
+        let frames = ["a", "b", "b", "b", "c", "b"].map(str::to_owned);
+        assert_eq!(fold(frames.into_iter()), "a\nb (3 times)\nc\nb");
+        assert_eq!(fold(std::iter::empty()), "");
+    }
 
     #[test]
     fn each_cause_is_told_apart() {

@@ -28,7 +28,7 @@
 //! crate-type = ["cdylib"]
 //!
 //! [dependencies]
-//! rusm-rs = "0.1"
+//! rusm-rs = { path = "…/rusmd/sdk/rust" } # not on crates.io: the crate of that name there is another one
 //! ```
 //!
 //! `cargo build --release --target wasm32-wasip2` makes the component. Everything here compiles for the host as well, so
