@@ -233,6 +233,23 @@ impl Connection {
         self.close(Ending::Cut);
     }
 
+    /// Breaks a response off that can no longer be ended. What is queued of it is still written: a connection that broke before any
+    /// response may have its request repeated by the client (RFC 9110 §9.2.2). A body that is counted or chunked is then seen to be
+    /// incomplete (RFC 9112 §8); one that only the end of the connection ends has to be cut.
+    pub fn break_off(&mut self, now: Instant) {
+        match &self.phase {
+            Phase::Exchanging(Exchange {
+                reply: Reply::Body { framing: Framing::Length(_) | Framing::Chunked | Framing::NoBody, .. },
+                upload,
+                ..
+            }) => {
+                let linger = !upload.is_complete();
+                self.begin_closing(linger, now);
+            }
+            _ => self.abort(),
+        }
+    }
+
     /// What is to be written to the socket.
     pub fn output(&self) -> &[u8] {
         self.buffers.as_ref().map_or(&[], |buffers| buffers.unsent())

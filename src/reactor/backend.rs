@@ -465,7 +465,7 @@ impl Backend {
             Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. } => true,
         };
         if head_out {
-            client.connection.abort();
+            client.connection.break_off(now);
         } else {
             report::respond(&mut client.connection, answer, id, now);
         }

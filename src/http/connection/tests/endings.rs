@@ -109,6 +109,27 @@ fn a_bad_body_is_refused_before_the_response_and_cut_after_its_head() {
 }
 
 #[test]
+fn a_response_that_is_broken_off_is_written_as_far_as_it_came_and_seen_to_be_incomplete() {
+    for length in [None, Some(9)] {
+        let mut bench = Bench::asked(GET);
+        bench.head(200, &[], length).expect("a valid head");
+        bench.connection.respond_body(b"part", bench.now).expect("within its length");
+        bench.connection.break_off(bench.now);
+        assert!(!bench.connection.is_closed());
+        let output = bench.written();
+        assert!(
+            output.starts_with("HTTP/1.1 200") && output.contains("part") && !output.ends_with("0\r\n\r\n"),
+            "{output}"
+        );
+        assert!(bench.connection.is_closed() && !bench.connection.was_cut());
+    }
+    let mut bench = Bench::asked("GET / HTTP/1.0\r\n\r\n");
+    bench.head(200, &[], None).expect("a valid head");
+    bench.connection.break_off(bench.now);
+    assert!(bench.connection.was_cut(), "nothing but a reset tells this client");
+}
+
+#[test]
 fn after_a_refusal_nothing_more_is_owed() {
     let mut bench = Bench::asked(POST_CHUNKED);
     bench.feed("zz\r\n");
