@@ -51,7 +51,9 @@ fn a_worker_that_crashes_is_502_and_is_replaced() {
         let response = started.response();
         let id = assert_failed(&mut server, &response, 502);
         server.expect_error(&worker.to_string());
-        server.wait_for_log(&[&id, &worker.to_string(), signal.as_str()]);
+        // When the signal meets an instruction that may fault, wasmtime cannot make sense of it and aborts.
+        let line = server.wait_for_log(&[&id, &worker.to_string(), "ended with signal"]);
+        assert!(line.contains(signal.as_str()) || line.contains("SIGABRT"), "{line}");
         server.get("/hello").assert(200, HELLO);
         drop(started);
         server.check_nothing_leaks();
@@ -138,7 +140,7 @@ fn a_worker_that_does_not_answer_within_the_grace_is_killed_and_replaced() {
     let mut server = Form::Handlers
         .setup()
         .server("workers", 1)
-        .server("request-timeout-ms", SHORT_MS)
+        .server("request-timeout-ms", 2_000)
         .server("kill-grace-ms", 300)
         .start();
     let mut stuck = request(&server, "/spin");
