@@ -128,6 +128,19 @@ impl Request {
         }
     }
 
+    /// When its worker is killed, once it has been interrupted.
+    pub fn kill_at(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Interrupted { kill_at, .. } => Some(kill_at),
+            Stage::Reading
+            | Stage::Queued
+            | Stage::Offered { .. }
+            | Stage::Sent { .. }
+            | Stage::HeadOut { .. }
+            | Stage::Finishing { .. } => None,
+        }
+    }
+
     /// The head as it was encoded for the worker, for log lines: requests that go well never need it.
     pub fn head(&self) -> Option<RequestHead<'_>> {
         let (frame, _) = Frame::split(&self.frames).ok()??;

@@ -110,14 +110,15 @@ impl Reactor {
         Timers::<SlotId>::fired(&mut entry.armed, now);
         let Some(id) = self.backend.pool.request(slot) else { return };
         let Some(request) = self.backend.requests.get_mut(id) else { return };
-        let due = match request.stage {
-            Stage::Interrupted { kill_at, .. } => kill_at,
-            Stage::Reading
-            | Stage::Queued
-            | Stage::Offered { .. }
-            | Stage::Sent { .. }
-            | Stage::HeadOut { .. }
-            | Stage::Finishing { .. } => {
+        match request.kill_at() {
+            Some(kill_at) if kill_at <= now => {
+                report::not_letting_go(&self.backend.app, request, self.backend.kill_grace);
+                self.backend.kill(slot);
+                // Its end is told by its pidfd; a timer that is past already would fire for ever.
+                return;
+            }
+            Some(_) => {}
+            None => {
                 // A guest that waits for its client is not to blame: `write-timeout-ms` watches one that does not read,
                 // `body-timeout-ms` one that does not send.
                 let client = request.client.and_then(|key| self.clients.get_mut(key));
@@ -126,22 +127,9 @@ impl Reactor {
                 if reads || sends {
                     request.deadline = request.deadline.max(now + self.backend.request_timeout);
                 }
-                request.deadline
-            }
-        };
-        if due <= now {
-            match request.stage {
-                Stage::Interrupted { .. } => {
-                    report::not_letting_go(&self.backend.app, request, self.backend.kill_grace);
-                    self.backend.kill(slot);
-                    return;
+                if request.deadline <= now {
+                    self.backend.interrupt(id, slot, &mut self.clients, now);
                 }
-                Stage::Reading
-                | Stage::Queued
-                | Stage::Offered { .. }
-                | Stage::Sent { .. }
-                | Stage::HeadOut { .. }
-                | Stage::Finishing { .. } => self.backend.interrupt(id, slot, &mut self.clients, now),
             }
         }
         self.backend.arm_slot(slot);
@@ -308,15 +296,7 @@ impl Backend {
     /// Makes sure that the deadline of the slot's request fires.
     fn arm_slot(&mut self, slot: SlotId) {
         let Some(request) = self.pool.request(slot).and_then(|id| self.requests.get(id)) else { return };
-        let deadline = match request.stage {
-            Stage::Interrupted { kill_at, .. } => kill_at,
-            Stage::Reading
-            | Stage::Queued
-            | Stage::Offered { .. }
-            | Stage::Sent { .. }
-            | Stage::HeadOut { .. }
-            | Stage::Finishing { .. } => request.deadline,
-        };
+        let deadline = request.kill_at().unwrap_or(request.deadline);
         if let Some(entry) = worker(&mut self.workers, slot) {
             self.timers.arm(slot, &mut entry.armed, Some(deadline));
         }
