@@ -47,10 +47,8 @@ pub fn request(head: &RequestHead<'_>, upload: Upload) -> Result<http::Request<U
         (path, None) => path.to_owned(),
         (path, Some(query)) => format!("{path}?{query}"),
     };
-    parts.path_and_query = Some(Bytes::from(target))
-        .map(uri::PathAndQuery::from_maybe_shared)
-        .transpose()
-        .map_err(|_| format!("the path {:?} is not valid", head.path))?;
+    let target = uri::PathAndQuery::from_maybe_shared(Bytes::from(target));
+    parts.path_and_query = Some(target.map_err(|_| format!("the path {:?} is not valid", head.path))?);
     let mut request = http::Request::new(UploadBody(upload));
     *request.uri_mut() = Uri::from_parts(parts).map_err(|error| error.to_string())?;
     *request.method_mut() =
