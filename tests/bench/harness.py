@@ -100,7 +100,7 @@ def guest(name):
 
 def build():
     """The release binaries, built when they are missing or old; cargo decides."""
-    command = ["cargo", "build", "--release", "--quiet", "-p", "rusmd", "-p", "rusmd-worker"]
+    command = ["cargo", "build", "--release", "--quiet", "--workspace"]
     subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
     return str(pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"), "release", "rusmd"))
 
