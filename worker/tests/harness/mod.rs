@@ -169,8 +169,26 @@ impl Worker {
         self.send_raw(&bytes);
     }
 
-    pub fn send_raw(&mut self, bytes: &[u8]) {
-        self.link.write_all(bytes).expect("the worker reads");
+    /// Writes bytes, and takes in what the worker says meanwhile: neither side may wait for the other to read.
+    pub fn send_raw(&mut self, mut bytes: &[u8]) {
+        let deadline = now() + PATIENCE;
+        self.link.set_nonblocking(true).expect("an option");
+        while !bytes.is_empty() {
+            match self.link.write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    assert!(now() < deadline, "the worker does not read");
+                    let mut chunk = [0; 65536];
+                    // An end is noticed by whoever receives next.
+                    if let Ok(count) = self.link.read(&mut chunk) {
+                        self.received.extend(&chunk[..count]);
+                    }
+                    std::thread::yield_now();
+                }
+                Err(error) => panic!("the worker does not read: {error}"),
+            }
+        }
+        self.link.set_nonblocking(false).expect("an option");
     }
 
     /// The next message, whatever it is.
