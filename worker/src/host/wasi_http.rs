@@ -47,8 +47,12 @@ pub fn request(head: &RequestHead<'_>, upload: Upload) -> Result<http::Request<U
         (path, None) => path.to_owned(),
         (path, Some(query)) => format!("{path}?{query}"),
     };
-    let target = uri::PathAndQuery::from_maybe_shared(Bytes::from(target));
-    parts.path_and_query = Some(target.map_err(|_| format!("the path {:?} is not valid", head.path))?);
+    let target = match uri::PathAndQuery::try_from(&target) {
+        Ok(target) => target,
+        Err(_) => uri::PathAndQuery::from_maybe_shared(Bytes::from(encoded(&target)))
+            .map_err(|_| format!("the path {:?} is not valid", head.path))?,
+    };
+    parts.path_and_query = Some(target);
     let mut request = http::Request::new(UploadBody(upload));
     *request.uri_mut() = Uri::from_parts(parts).map_err(|error| error.to_string())?;
     *request.method_mut() =
@@ -109,6 +113,21 @@ pub async fn handle_03(
             Ok(())
         })
         .await?
+}
+
+/// Percent-encodes what clients send as it is although a URI has no such characters (RFC 3986, section 2), quotes and angle brackets
+/// above all: servers accept them, the type of the interface does not.
+fn encoded(target: &str) -> String {
+    let mut encoded = String::with_capacity(target.len() + 8);
+    for character in target.chars() {
+        match character {
+            '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' => {
+                encoded.push_str(&format!("%{:02X}", u32::from(character)));
+            }
+            _ => encoded.push(character),
+        }
+    }
+    encoded
 }
 
 /// An error code as one word and its details, without the noise of the generated names.
