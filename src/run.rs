@@ -21,6 +21,7 @@ const DESCRIPTORS_PER_WORKER: usize = 4;
 
 /// Runs a command to its end.
 pub fn run(command: Command) -> ExitCode {
+    sys::keep_ended_children();
     let result = match &command {
         Command::Serve(overrides) => serve(overrides),
         Command::Check(overrides) => check(overrides),

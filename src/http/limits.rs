@@ -16,7 +16,7 @@ pub const CONTENT_LENGTH_DIGITS_MAX: usize = 20;
 pub const CONNECTION_OPTIONS_MAX: usize = 32;
 /// After the response has ended, this much of an unread request body is read and thrown away to keep the connection;
 /// with more than that to come it is cheaper to close.
-pub const DRAIN_BYTES_MAX: u64 = 64 * 1024;
+pub const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
 /// Buffer sets that a `Context` keeps for the next request instead of giving them back to the allocator.
 pub const SPARE_BUFFERS_MAX: usize = 64;
 /// A buffer that has grown beyond this is given back rather than kept.

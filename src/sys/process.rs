@@ -78,6 +78,15 @@ impl Process {
     }
 }
 
+/// Has the kernel keep ended children until they are reaped, even if the parent of this process had told it to throw them away: an
+/// ignored SIGCHLD outlives `exec` (sigaction(2)).
+pub fn keep_ended_children() {
+    // SAFETY: signal(2) with SIG_DFL installs no code of ours.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
