@@ -25,12 +25,8 @@ impl Connection {
         let Reply::Owed = exchange.reply else {
             return Err(ResponseError::OutOfOrder);
         };
-        // A client that was not told to continue may send the body or may not: what comes next could not be told apart. One that still has
-        // much to send may find its connection closed after an early answer, and is told so, lest it send its next request there.
-        let keep = serving
-            && exchange.facts.keep_alive
-            && !exchange.facts.expects_continue
-            && exchange.upload.is_worth_discarding();
+        // A client that was not told to continue may send the body or may not: what comes next could not be told apart.
+        let keep = serving && exchange.facts.keep_alive && !exchange.facts.expects_continue;
         let (facts, date) = (exchange.facts, self.context.date());
         let (framing, keep) = response::write_head(self.output_mut(now), head, facts, keep, &date)?;
         if let Phase::Exchanging(exchange) = &mut self.phase {

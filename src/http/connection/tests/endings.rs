@@ -51,7 +51,7 @@ fn a_rest_at_the_limit_is_discarded_and_one_past_it_closes() {
     let declaring = |length: u64| format!("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: {length}\r\n\r\n");
     for (length, kept) in [(DRAIN_BYTES_MAX, true), (DRAIN_BYTES_MAX + 1, false)] {
         let mut bench = Bench::asked(&declaring(length));
-        assert_eq!(bench.respond(200, &[], Some(0), "").contains("connection: close"), !kept);
+        bench.respond(200, &[], Some(0), "");
         assert_eq!(bench.connection.should_shutdown_write(), !kept);
     }
     // Framing counts as well: a chunk of one byte is six bytes on the wire.
