@@ -202,6 +202,17 @@ impl Clients {
         }
     }
 
+    /// Has every client looked at, and its socket read.
+    pub fn touch_all(&mut self) {
+        let keys: Vec<ClientKey> = self.slab.iter().map(|(_, client)| client.key).collect();
+        for key in keys {
+            if let Some(client) = self.get_mut(key) {
+                client.readable = true;
+            }
+            self.touch(key);
+        }
+    }
+
     /// The server is stopping: idle connections close, the others after their response.
     pub fn begin_drain(&mut self) {
         let keys: Vec<ClientKey> = self.slab.iter().map(|(_, client)| client.key).collect();

@@ -269,6 +269,9 @@ impl Reactor {
                 Phase::Starting | Phase::Serving => {
                     log::info!("{name}: finishing {} requests in flight", self.backend.in_flight());
                     self.listeners.close(self.poll.registry());
+                    // A request that has reached this machine is served: only then are the idle connections known.
+                    self.clients.touch_all();
+                    self.drive_clients(now);
                     self.clients.begin_drain();
                     self.phase = Phase::Draining { until: now + self.shutdown_timeout };
                 }

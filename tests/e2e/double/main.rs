@@ -176,7 +176,12 @@ impl Double {
             "done_twice" => {
                 self.head(id, 200, &[]);
                 self.body(id, b"hello\n", true);
-                (0..2).for_each(|_| self.done(id));
+                // In one write: between two the worker could be given another request, and would take it along into its death.
+                let mut frames = Vec::new();
+                for _ in 0..2 {
+                    ToSupervisor::Done { id }.encode(&mut frames).expect("the message is within its limits");
+                }
+                self.send_bytes(&frames);
             }
             "body_beyond_window" => {
                 self.head(id, 200, &[]);
