@@ -381,11 +381,6 @@ impl Pool {
         let vacant = |slot: &&Slot| matches!(slot.state, State::Vacant { .. });
         self.slots.len() - self.slots.iter().filter(vacant).count()
     }
-
-    /// Requests that workers have.
-    pub fn leased(&self) -> usize {
-        self.leased
-    }
 }
 
 #[cfg(test)]

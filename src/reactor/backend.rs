@@ -356,11 +356,11 @@ impl Backend {
         while self.pool.has_room() {
             let Some((id, offered)) = self.queue.front() else { return };
             // What a busy worker has been offered goes to the free one, unless the busy one has just taken it up.
-            if offered && !self.withdraw(id) {
-                continue;
-            }
+            let taken_up = offered && !self.withdraw(id);
+            // In any case its turn is over, so that this loop ends.
             self.queue.remove(id);
-            if self.hand_over(id, now)
+            if !taken_up
+                && self.hand_over(id, now)
                 && let Some(client) = self.requests.get(id).and_then(|request| request.client)
             {
                 clients.touch(client);
@@ -447,6 +447,7 @@ impl Backend {
             if let Stage::Offered { .. } = request.stage
                 && !self.withdraw(id)
             {
+                self.queue.remove(id);
                 continue;
             }
             report::shed(id, self.queue.len());
