@@ -43,6 +43,9 @@ pub enum Kind {
     ResponseCredit = 0x06,
     Cancel = 0x07,
     Drain = 0x08,
+    Fork = 0x09,
+    Begin = 0x0a,
+    Inspect = 0x0b,
     Ready = 0x81,
     Refused = 0x82,
     ResponseHead = 0x83,
@@ -52,11 +55,15 @@ pub enum Kind {
     RequestCredit = 0x87,
     Log = 0x88,
     Done = 0x89,
+    Forked = 0x8a,
+    ForkFailed = 0x8b,
+    Begun = 0x8c,
+    Backtrace = 0x8d,
 }
 
 impl Kind {
     /// Every kind, for tests and for fuzzing.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 24] = [
         Kind::Hello,
         Kind::Request,
         Kind::RequestBody,
@@ -65,6 +72,9 @@ impl Kind {
         Kind::ResponseCredit,
         Kind::Cancel,
         Kind::Drain,
+        Kind::Fork,
+        Kind::Begin,
+        Kind::Inspect,
         Kind::Ready,
         Kind::Refused,
         Kind::ResponseHead,
@@ -74,6 +84,10 @@ impl Kind {
         Kind::RequestCredit,
         Kind::Log,
         Kind::Done,
+        Kind::Forked,
+        Kind::ForkFailed,
+        Kind::Begun,
+        Kind::Backtrace,
     ];
 
     fn from_byte(byte: u8) -> Option<Kind> {
@@ -86,9 +100,11 @@ impl Kind {
             Kind::Hello | Kind::Ready => HANDSHAKE_BYTES_MAX,
             Kind::Request | Kind::ResponseHead | Kind::RequestTrailers | Kind::ResponseTrailers => HEAD_BYTES_MAX,
             Kind::RequestBody | Kind::ResponseBody => BODY_CHUNK_BYTES_MAX,
-            Kind::Refused | Kind::Failed | Kind::Log => SMALL_BYTES_MAX,
+            Kind::Refused | Kind::Failed | Kind::Log | Kind::Backtrace | Kind::ForkFailed => SMALL_BYTES_MAX,
             Kind::RequestCredit | Kind::ResponseCredit => 4,
-            Kind::RequestAborted | Kind::Cancel | Kind::Drain | Kind::Done => 0,
+            Kind::Fork | Kind::Begin => 4,
+            Kind::Forked => 8,
+            Kind::RequestAborted | Kind::Cancel | Kind::Drain | Kind::Inspect | Kind::Done | Kind::Begun => 0,
         }
     }
 
@@ -108,26 +124,43 @@ impl Kind {
             | Kind::Failed
             | Kind::RequestCredit
             | Kind::Log
-            | Kind::Done => false,
+            | Kind::Done
+            | Kind::Fork
+            | Kind::Begin
+            | Kind::Inspect
+            | Kind::Forked
+            | Kind::ForkFailed
+            | Kind::Begun
+            | Kind::Backtrace => false,
         }
     }
 
     /// Whether frames of this kind belong to the link as a whole, so that their id is [`RequestId::NONE`].
     pub const fn is_of_link(self) -> bool {
         match self {
-            Kind::Hello | Kind::Drain | Kind::Ready | Kind::Refused => true,
+            Kind::Hello
+            | Kind::Drain
+            | Kind::Fork
+            | Kind::Begin
+            | Kind::Ready
+            | Kind::Refused
+            | Kind::Forked
+            | Kind::ForkFailed
+            | Kind::Begun => true,
             Kind::Request
             | Kind::RequestBody
             | Kind::RequestTrailers
             | Kind::RequestAborted
             | Kind::ResponseCredit
             | Kind::Cancel
+            | Kind::Inspect
             | Kind::ResponseHead
             | Kind::ResponseBody
             | Kind::ResponseTrailers
             | Kind::Failed
             | Kind::RequestCredit
             | Kind::Log
+            | Kind::Backtrace
             | Kind::Done => false,
         }
     }

@@ -15,13 +15,15 @@ pub use build::BUILD;
 pub use codec::CodecError;
 pub use frame::{Frame, FrameBuffer, FrameError, FrameHeader, Kind, RequestId};
 pub use message::{
-    ComponentInfo, ComponentKind, ComponentSpec, Failure, FailureCause, Header, Hello, LogLevel, LogLine, Network,
-    Preopen, Ready, Refused, RequestHead, ResponseHead, Scheme, ToSupervisor, ToWorker, Trailers,
+    ComponentInfo, ComponentKind, ComponentSpec, Failure, FailureCause, ForkFailed, Header, Hello, Identity, LogLevel,
+    LogLine, Network, Preopen, Ready, Refused, RequestHead, ResponseHead, Sandbox, SandboxLevel, Scheme, ToSupervisor,
+    ToWorker, Trailers,
 };
 pub use status::StatusPage;
 
-/// File descriptor on which a worker finds its link: one end of a `SOCK_STREAM` socket pair.
+/// File descriptor on which a template finds its link: one end of a `SOCK_STREAM` socket pair.
 pub const LINK_FD: i32 = 3;
 
-/// File descriptor on which a worker finds its status page: a sealed memory file of [`status::STATUS_PAGE_BYTES`].
+/// File descriptor on which a template finds its status page: a sealed memory file of [`status::STATUS_PAGE_BYTES`]. Workers are given theirs,
+/// and their links, with the order to fork them.
 pub const STATUS_FD: i32 = 4;

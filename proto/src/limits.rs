@@ -1,7 +1,7 @@
 //! Every limit of the wire, by name. A peer that passes one is killed or, on the worker's side, kills itself.
 
 /// Version of the protocol that this build speaks. Any change of a byte on the wire makes the next one.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Bytes of the fixed frame header.
 pub const FRAME_HEADER_BYTES: usize = 16;
@@ -39,7 +39,10 @@ pub const LOG_TARGET_BYTES_MAX: usize = 256;
 /// Most bytes of a failure's message, and most bytes of its backtrace.
 pub const FAILURE_TEXT_BYTES_MAX: usize = 16 * 1024;
 
-/// Most bytes of an encoded small message: a failure, a log line, a refusal.
+/// Most steps of the sandbox that a `Ready` may tell as missing.
+pub const SANDBOX_MISSING_MAX: usize = 16;
+
+/// Most bytes of an encoded small message: a failure, a log line, a refusal, a backtrace.
 pub const SMALL_BYTES_MAX: usize = 64 * 1024;
 
 /// Body bytes that a sender may have on the way, in each direction and for each request, before the receiver has granted more.

@@ -10,23 +10,63 @@ use crate::codec::{CodecError, decode, decode_prefix, encode_frame, raw_frame};
 use crate::frame::{Frame, Kind, RequestId};
 use crate::limits::{
     ACTION_BYTES_MAX, ACTIONS_MAX, COMPONENTS_MAX, FAILURE_TEXT_BYTES_MAX, HEADERS_MAX, LOG_MESSAGE_BYTES_MAX,
-    LOG_TARGET_BYTES_MAX, PARAMS_MAX, PROTOCOL_VERSION,
+    LOG_TARGET_BYTES_MAX, PARAMS_MAX, PROTOCOL_VERSION, SANDBOX_MISSING_MAX,
 };
 
 /// A field line: a name in lowercase and a value of any bytes but CR, LF and NUL (RFC 9110, section 5.5).
 pub type Header<'a> = (&'a str, &'a [u8]);
 
-/// Opens the handshake: what the worker is to load.
+/// Opens the handshake with a template: what it and the workers that are forked from it load, and how they are confined.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, BorrowDecode)]
 pub struct Hello<'a> {
     /// Always the first field, so that any two versions can tell each other apart.
     pub protocol: u16,
     pub build: &'a str,
-    /// The slot that the worker fills; for its log lines only.
-    pub slot: u32,
+    /// The process that workers must end with.
+    pub supervisor_pid: u32,
     /// The most detailed level that the supervisor's log shows.
     pub log_level: Option<LogLevel>,
+    pub sandbox: Sandbox,
     pub components: Vec<ComponentSpec<'a>>,
+}
+
+/// How workers are confined before their first request.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, BorrowDecode)]
+pub struct Sandbox {
+    pub wanted: SandboxLevel,
+    /// Whom workers become, where the supervisor is privileged.
+    pub identity: Option<Identity>,
+    /// Most bytes of writable private memory of one worker process (`RLIMIT_DATA`); 0 is no limit.
+    pub data_bytes_max: u64,
+}
+
+/// A user, a group and the supplementary groups, by number.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, BorrowDecode)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+/// What is asked of the sandbox, and what it came to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, BorrowDecode)]
+pub enum SandboxLevel {
+    Off,
+    /// Every step that the kernel allows.
+    BestEffort,
+    /// Every step, or no service.
+    Strict,
+}
+
+impl SandboxLevel {
+    /// The word for the manifest, the log and the status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SandboxLevel::Off => "off",
+            SandboxLevel::BestEffort => "best-effort",
+            SandboxLevel::Strict => "strict",
+        }
+    }
 }
 
 /// One component to load. A request names it by its place in [`Hello::components`].
@@ -59,11 +99,15 @@ pub enum Network<'a> {
     Any,
 }
 
-/// The worker has loaded everything and waits for requests.
+/// The template has loaded everything and waits to be told to fork.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, BorrowDecode)]
 pub struct Ready<'a> {
     pub protocol: u16,
     pub build: &'a str,
+    /// The level that the workers reach.
+    pub sandbox: SandboxLevel,
+    /// The steps that this kernel or this user does not allow.
+    pub sandbox_missing: Vec<&'a str>,
     /// In the order of [`Hello::components`].
     pub components: Vec<ComponentInfo<'a>>,
 }
@@ -87,7 +131,7 @@ pub enum ComponentKind<'a> {
     Unloadable(&'a str),
 }
 
-/// The worker cannot serve at all, and exits.
+/// The template, or the worker, cannot serve at all, and exits.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, BorrowDecode)]
 pub struct Refused<'a> {
     pub protocol: u16,
@@ -195,7 +239,14 @@ pub struct LogLine<'a> {
     pub message: &'a str,
 }
 
-/// Supervisor to worker.
+/// No worker for a slot, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, BorrowDecode)]
+pub struct ForkFailed<'a> {
+    pub slot: u32,
+    pub message: &'a str,
+}
+
+/// Supervisor to worker, or to template.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ToWorker<'a> {
     Hello(Hello<'a>),
@@ -228,9 +279,21 @@ pub enum ToWorker<'a> {
     },
     /// Finish what has started and exit.
     Drain,
+    /// To a template: fork the worker of this slot. Its link and its status page travel with the frame.
+    Fork {
+        slot: u32,
+    },
+    /// To a worker that was forked: its supervisor knows it. Confine yourself, then say `Begun`.
+    Begin {
+        slot: u32,
+    },
+    /// The stack of this request's guest is wanted for the log.
+    Inspect {
+        id: RequestId,
+    },
 }
 
-/// Worker to supervisor.
+/// Worker to supervisor, or template to supervisor.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ToSupervisor<'a> {
     Ready(Ready<'a>),
@@ -266,6 +329,20 @@ pub enum ToSupervisor<'a> {
     Done {
         id: RequestId,
     },
+    /// From a template: the worker of this slot is this process, by now a child of the supervisor.
+    Forked {
+        slot: u32,
+        pid: u32,
+    },
+    /// From a template: the worker of this slot could not be made.
+    ForkFailed(ForkFailed<'a>),
+    /// The worker is confined and waits for requests.
+    Begun,
+    /// Where this request's guest is, one frame a line.
+    Backtrace {
+        id: RequestId,
+        backtrace: &'a str,
+    },
 }
 
 impl<'a> ToWorker<'a> {
@@ -284,6 +361,9 @@ impl<'a> ToWorker<'a> {
             }
             ToWorker::Cancel { id } => raw_frame(out, Kind::Cancel, *id, false, &[]),
             ToWorker::Drain => raw_frame(out, Kind::Drain, RequestId::NONE, false, &[]),
+            ToWorker::Fork { slot } => raw_frame(out, Kind::Fork, RequestId::NONE, false, &slot.to_le_bytes()),
+            ToWorker::Begin { slot } => raw_frame(out, Kind::Begin, RequestId::NONE, false, &slot.to_le_bytes()),
+            ToWorker::Inspect { id } => raw_frame(out, Kind::Inspect, *id, false, &[]),
         }
     }
 
@@ -307,9 +387,12 @@ impl<'a> ToWorker<'a> {
             Kind::RequestBody => ToWorker::RequestBody { id, bytes: chunk(kind, payload, end)?, end },
             Kind::RequestTrailers => ToWorker::RequestTrailers { id, trailers: trailers(kind, payload)? },
             Kind::RequestAborted => ToWorker::RequestAborted { id },
-            Kind::ResponseCredit => ToWorker::ResponseCredit { id, bytes: credit(kind, payload)? },
+            Kind::ResponseCredit => ToWorker::ResponseCredit { id, bytes: number(kind, payload)? },
             Kind::Cancel => ToWorker::Cancel { id },
             Kind::Drain => ToWorker::Drain,
+            Kind::Fork => ToWorker::Fork { slot: number(kind, payload)? },
+            Kind::Begin => ToWorker::Begin { slot: number(kind, payload)? },
+            Kind::Inspect => ToWorker::Inspect { id },
             Kind::Ready
             | Kind::Refused
             | Kind::ResponseHead
@@ -318,7 +401,11 @@ impl<'a> ToWorker<'a> {
             | Kind::Failed
             | Kind::RequestCredit
             | Kind::Log
-            | Kind::Done => return Err(CodecError::WrongDirection(kind)),
+            | Kind::Done
+            | Kind::Forked
+            | Kind::ForkFailed
+            | Kind::Begun
+            | Kind::Backtrace => return Err(CodecError::WrongDirection(kind)),
         })
     }
 }
@@ -340,6 +427,16 @@ impl<'a> ToSupervisor<'a> {
             }
             ToSupervisor::Log { id, line } => encode_frame(out, Kind::Log, *id, false, line),
             ToSupervisor::Done { id } => raw_frame(out, Kind::Done, *id, false, &[]),
+            ToSupervisor::Forked { slot, pid } => {
+                let [s0, s1, s2, s3] = slot.to_le_bytes();
+                let [p0, p1, p2, p3] = pid.to_le_bytes();
+                raw_frame(out, Kind::Forked, RequestId::NONE, false, &[s0, s1, s2, s3, p0, p1, p2, p3])
+            }
+            ToSupervisor::ForkFailed(failed) => encode_frame(out, Kind::ForkFailed, RequestId::NONE, false, failed),
+            ToSupervisor::Begun => raw_frame(out, Kind::Begun, RequestId::NONE, false, &[]),
+            ToSupervisor::Backtrace { id, backtrace } => {
+                raw_frame(out, Kind::Backtrace, *id, false, backtrace.as_bytes())
+            }
         }
     }
 
@@ -368,7 +465,7 @@ impl<'a> ToSupervisor<'a> {
                 at_most(kind, "bytes of backtrace", failure.backtrace.len(), FAILURE_TEXT_BYTES_MAX)?;
                 ToSupervisor::Failed { id, failure }
             }
-            Kind::RequestCredit => ToSupervisor::RequestCredit { id, bytes: credit(kind, payload)? },
+            Kind::RequestCredit => ToSupervisor::RequestCredit { id, bytes: number(kind, payload)? },
             Kind::Log => {
                 let line: LogLine<'a> = decode(kind, payload)?;
                 at_most(kind, "bytes of message", line.message.len(), LOG_MESSAGE_BYTES_MAX)?;
@@ -376,6 +473,18 @@ impl<'a> ToSupervisor<'a> {
                 ToSupervisor::Log { id, line }
             }
             Kind::Done => ToSupervisor::Done { id },
+            Kind::Forked => {
+                let (slot, pid) = payload.split_at(payload.len().min(4));
+                ToSupervisor::Forked { slot: number(kind, slot)?, pid: number(kind, pid)? }
+            }
+            Kind::ForkFailed => ToSupervisor::ForkFailed(decode(kind, payload)?),
+            Kind::Begun => ToSupervisor::Begun,
+            Kind::Backtrace => {
+                at_most(kind, "bytes of backtrace", payload.len(), FAILURE_TEXT_BYTES_MAX)?;
+                let backtrace = std::str::from_utf8(payload)
+                    .map_err(|error| CodecError::Undecodable { kind, reason: error.to_string() })?;
+                ToSupervisor::Backtrace { id, backtrace }
+            }
             Kind::Hello
             | Kind::Request
             | Kind::RequestBody
@@ -383,7 +492,10 @@ impl<'a> ToSupervisor<'a> {
             | Kind::RequestAborted
             | Kind::ResponseCredit
             | Kind::Cancel
-            | Kind::Drain => return Err(CodecError::WrongDirection(kind)),
+            | Kind::Drain
+            | Kind::Fork
+            | Kind::Begin
+            | Kind::Inspect => return Err(CodecError::WrongDirection(kind)),
         })
     }
 }
@@ -420,6 +532,7 @@ fn version(kind: Kind, payload: &[u8]) -> Result<(), CodecError> {
 
 fn check_ready(kind: Kind, ready: &Ready<'_>) -> Result<(), CodecError> {
     at_most(kind, "components", ready.components.len(), COMPONENTS_MAX)?;
+    at_most(kind, "missing steps of the sandbox", ready.sandbox_missing.len(), SANDBOX_MISSING_MAX)?;
     for component in &ready.components {
         match &component.kind {
             ComponentKind::Handlers(actions) => {
@@ -445,10 +558,11 @@ fn chunk(kind: Kind, payload: &[u8], end: bool) -> Result<&[u8], CodecError> {
     if payload.is_empty() && !end { Err(CodecError::EmptyChunk(kind)) } else { Ok(payload) }
 }
 
-fn credit(kind: Kind, payload: &[u8]) -> Result<u32, CodecError> {
+/// A credit, a slot, a process id.
+fn number(kind: Kind, payload: &[u8]) -> Result<u32, CodecError> {
     let raw: [u8; 4] = payload
         .try_into()
-        .map_err(|_| CodecError::Undecodable { kind, reason: "a credit has four bytes".to_owned() })?;
+        .map_err(|_| CodecError::Undecodable { kind, reason: "a number has four bytes".to_owned() })?;
     Ok(u32::from_le_bytes(raw))
 }
 

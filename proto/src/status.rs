@@ -4,7 +4,8 @@
 //! request's id before it gives control to the guest, with no system call. The second word goes the other way: which request
 //! the supervisor wants interrupted. There are no locks in it, and what the worker writes is compared with what the
 //! supervisor knows, never followed. The third word is the request that the worker may take up next, which the supervisor
-//! can take back until then: one compare-and-exchange decides who has it.
+//! can take back until then: one compare-and-exchange decides who has it. The fourth is the request whose guest the supervisor
+//! would like to see the stack of. The fifth is of use in the page of a template alone: which component it is loading.
 //!
 //! Mapping the page is the business of each process's own `sys` module; this type only says what is where.
 
@@ -22,6 +23,8 @@ pub struct StatusPage {
     started: Line,
     interrupt: Line,
     offer: Line,
+    inspect: Line,
+    loading: Line,
 }
 
 #[repr(C, align(64))]
@@ -74,6 +77,26 @@ impl StatusPage {
     pub fn interrupt(&self) -> RequestId {
         RequestId(self.interrupt.0.load(Ordering::SeqCst))
     }
+
+    /// Supervisor: the stack of this request's guest is wanted. The signal that makes the worker look comes after the store.
+    pub fn store_inspect(&self, request: RequestId) {
+        self.inspect.0.store(request.0, Ordering::SeqCst);
+    }
+
+    /// Worker: the request whose stack is wanted.
+    pub fn inspect(&self) -> RequestId {
+        RequestId(self.inspect.0.load(Ordering::SeqCst))
+    }
+
+    /// Template: this component of the `Hello` is being loaded; `None` when none is.
+    pub fn store_loading(&self, component: Option<u16>) {
+        self.loading.0.store(component.map_or(0, |component| u64::from(component) + 1), Ordering::SeqCst);
+    }
+
+    /// Supervisor: the component that a template was loading when it died. Whatever else stands there is nothing.
+    pub fn loading(&self) -> Option<u16> {
+        self.loading.0.load(Ordering::SeqCst).checked_sub(1).and_then(|component| u16::try_from(component).ok())
+    }
 }
 
 const _: () = assert!(size_of::<StatusPage>() <= STATUS_PAGE_BYTES);
@@ -85,9 +108,14 @@ mod tests {
 
     #[test]
     fn the_words_are_where_the_other_process_looks_for_them() {
-        let offsets =
-            (offset_of!(StatusPage, started), offset_of!(StatusPage, interrupt), offset_of!(StatusPage, offer));
-        assert_eq!(offsets, (0, 64, 128));
+        let offsets = [
+            offset_of!(StatusPage, started),
+            offset_of!(StatusPage, interrupt),
+            offset_of!(StatusPage, offer),
+            offset_of!(StatusPage, inspect),
+            offset_of!(StatusPage, loading),
+        ];
+        assert_eq!(offsets, [0, 64, 128, 192, 256]);
     }
 
     #[test]
@@ -96,7 +124,22 @@ mod tests {
         assert_eq!((page.started(), page.interrupt()), (RequestId::NONE, RequestId::NONE));
         page.store_started(RequestId(1));
         page.store_interrupt(RequestId(2));
-        assert_eq!((page.started(), page.interrupt()), (RequestId(1), RequestId(2)));
+        page.store_inspect(RequestId(3));
+        assert_eq!((page.started(), page.interrupt(), page.inspect()), (RequestId(1), RequestId(2), RequestId(3)));
+    }
+
+    #[test]
+    fn the_component_that_is_being_loaded_is_told_and_nonsense_is_nothing() {
+        let page = StatusPage::default();
+        assert_eq!(page.loading(), None);
+        for component in [0, 7, u16::MAX] {
+            page.store_loading(Some(component));
+            assert_eq!(page.loading(), Some(component));
+        }
+        page.loading.0.store(u64::MAX, Ordering::SeqCst);
+        assert_eq!(page.loading(), None);
+        page.store_loading(None);
+        assert_eq!(page.loading(), None);
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn a_payload_cut_off_anywhere_is_refused() {
     for (name, message) in samples::all() {
         let bytes = message.encode();
         let (frame, _) = Frame::split(&bytes).expect("well formed").expect("whole");
-        let is_raw = matches!(frame.header.kind, Kind::RequestBody | Kind::ResponseBody);
+        let is_raw = matches!(frame.header.kind, Kind::RequestBody | Kind::ResponseBody | Kind::Backtrace);
         for length in (0..frame.payload.len()).filter(|_| !is_raw) {
             let mut header = frame.header;
             header.payload_bytes = length;
@@ -77,7 +77,14 @@ fn bytes_left_over_after_a_message_are_refused() {
         let (frame, _) = Frame::split(&bytes).expect("well formed").expect("whole");
         let is_encoded = !matches!(
             frame.header.kind,
-            Kind::RequestBody | Kind::ResponseBody | Kind::RequestCredit | Kind::ResponseCredit
+            Kind::RequestBody
+                | Kind::ResponseBody
+                | Kind::RequestCredit
+                | Kind::ResponseCredit
+                | Kind::Backtrace
+                | Kind::Fork
+                | Kind::Begin
+                | Kind::Forked
         );
         if is_encoded && frame.header.kind.payload_bytes_max() > 0 {
             let payload = [frame.payload, &[0]].concat();

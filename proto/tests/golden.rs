@@ -1,5 +1,5 @@
 //! The bytes of each message, frozen: a change of the encoding that nobody meant fails here, and one that somebody meant
-//! needs a new protocol version and a new directory beside `golden/v1`.
+//! needs a new protocol version and a new directory beside `golden/v2`.
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p rusmd-proto --test golden` writes the files of the present version, and the seed corpora
 //! of the fuzz targets with them.

@@ -5,12 +5,12 @@ mod samples;
 use rusmd_proto::limits::{
     ACTION_BYTES_MAX, ACTIONS_MAX, BODY_CHUNK_BYTES_MAX, COMPONENTS_MAX, DECODE_BYTES_MAX, FAILURE_TEXT_BYTES_MAX,
     FRAME_HEADER_BYTES, HANDSHAKE_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, LOG_MESSAGE_BYTES_MAX, LOG_TARGET_BYTES_MAX,
-    PARAMS_MAX, PROTOCOL_VERSION, SMALL_BYTES_MAX, WINDOW_BYTES,
+    PARAMS_MAX, PROTOCOL_VERSION, SANDBOX_MISSING_MAX, SMALL_BYTES_MAX, WINDOW_BYTES,
 };
 use rusmd_proto::message::{cut_text, encode_body};
 use rusmd_proto::{
     CodecError, ComponentInfo, ComponentKind, Failure, FailureCause, Frame, FrameHeader, Hello, Kind, LogLevel,
-    LogLine, Ready, Refused, RequestHead, RequestId, ResponseHead, ToSupervisor, ToWorker, Trailers,
+    LogLine, Ready, Refused, RequestHead, RequestId, ResponseHead, SandboxLevel, ToSupervisor, ToWorker, Trailers,
 };
 use samples::Message;
 
@@ -33,7 +33,13 @@ fn request(head: RequestHead<'_>) -> Message<'_> {
 
 fn ready(kinds: Vec<ComponentKind<'_>>) -> Message<'_> {
     let components = kinds.into_iter().map(|kind| ComponentInfo { kind }).collect();
-    Message::ToSupervisor(ToSupervisor::Ready(Ready { protocol: PROTOCOL_VERSION, build: "", components }))
+    Message::ToSupervisor(ToSupervisor::Ready(Ready {
+        protocol: PROTOCOL_VERSION,
+        build: "",
+        sandbox: SandboxLevel::Off,
+        sandbox_missing: Vec::new(),
+        components,
+    }))
 }
 
 fn log<'a>(target: &'a str, message: &'a str) -> Message<'a> {
@@ -119,6 +125,24 @@ fn bytes_of_a_log_line() {
     assert_eq!(verdict(log(&target[1..], &message[1..])), Ok(()));
     assert_eq!(verdict(log(&target, &message[1..])), over(Kind::Log, "bytes of target"));
     assert_eq!(verdict(log(&target[1..], &message)), over(Kind::Log, "bytes of message"));
+}
+
+#[test]
+fn missing_steps_of_the_sandbox() {
+    let missing = |count| {
+        let Message::ToSupervisor(ToSupervisor::Ready(ready)) = ready(Vec::new()) else { unreachable!() };
+        Message::ToSupervisor(ToSupervisor::Ready(Ready { sandbox_missing: vec!["seccomp"; count], ..ready }))
+    };
+    assert_eq!(verdict(missing(SANDBOX_MISSING_MAX)), Ok(()));
+    assert_eq!(verdict(missing(SANDBOX_MISSING_MAX + 1)), over(Kind::Ready, "missing steps of the sandbox"));
+}
+
+#[test]
+fn bytes_of_a_backtrace() {
+    let text = "t".repeat(FAILURE_TEXT_BYTES_MAX + 1);
+    let backtrace = |backtrace| Message::ToSupervisor(ToSupervisor::Backtrace { id: ID, backtrace });
+    assert_eq!(verdict(backtrace(&text[1..])), Ok(()));
+    assert_eq!(verdict(backtrace(&text)), over(Kind::Backtrace, "bytes of backtrace"));
 }
 
 #[test]

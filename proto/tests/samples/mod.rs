@@ -6,8 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rusmd_proto::limits::PROTOCOL_VERSION;
 use rusmd_proto::{
-    CodecError, ComponentInfo, ComponentKind, ComponentSpec, Failure, FailureCause, Frame, Hello, LogLevel, LogLine,
-    Network, Preopen, Ready, Refused, RequestHead, RequestId, ResponseHead, Scheme, ToSupervisor, ToWorker, Trailers,
+    CodecError, ComponentInfo, ComponentKind, ComponentSpec, Failure, FailureCause, ForkFailed, Frame, Hello, Identity,
+    LogLevel, LogLine, Network, Preopen, Ready, Refused, RequestHead, RequestId, ResponseHead, Sandbox, SandboxLevel,
+    Scheme, ToSupervisor, ToWorker, Trailers,
 };
 
 const ID: RequestId = RequestId(0x0102_0304_0506_0708);
@@ -60,6 +61,9 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker<'static>)> {
         ("response_credit", ToWorker::ResponseCredit { id: ID, bytes: 65_536 }),
         ("cancel", ToWorker::Cancel { id: ID }),
         ("drain", ToWorker::Drain),
+        ("fork", ToWorker::Fork { slot: 7 }),
+        ("begin", ToWorker::Begin { slot: 7 }),
+        ("inspect", ToWorker::Inspect { id: ID }),
     ]
 }
 
@@ -74,6 +78,10 @@ pub fn to_supervisor() -> Vec<(&'static str, ToSupervisor<'static>)> {
         ("response_trailers", ToSupervisor::ResponseTrailers { id: ID, trailers: trailers() }),
         ("request_credit", ToSupervisor::RequestCredit { id: ID, bytes: u32::MAX }),
         ("done", ToSupervisor::Done { id: RequestId(u64::MAX) }),
+        ("forked", ToSupervisor::Forked { slot: 7, pid: 4711 }),
+        ("fork_failed", ToSupervisor::ForkFailed(ForkFailed { slot: 7, message: "cannot fork: out of memory" })),
+        ("begun", ToSupervisor::Begun),
+        ("backtrace", ToSupervisor::Backtrace { id: ID, backtrace: "api!api::show\napi!naïve" }),
     ];
     samples.extend(failures());
     samples.extend(log_lines());
@@ -84,8 +92,13 @@ pub fn hello() -> Hello<'static> {
     Hello {
         protocol: PROTOCOL_VERSION,
         build: "0.1.0",
-        slot: 3,
+        supervisor_pid: 4711,
         log_level: Some(LogLevel::Debug),
+        sandbox: Sandbox {
+            wanted: SandboxLevel::Strict,
+            identity: Some(Identity { uid: 1000, gid: 100, groups: vec![100, 27] }),
+            data_bytes_max: 512 * 1024 * 1024,
+        },
         components: vec![
             ComponentSpec {
                 name: "api",
@@ -116,7 +129,8 @@ pub fn plain_component(name: &str) -> ComponentSpec<'_> {
 }
 
 pub fn hello_without_components() -> Hello<'static> {
-    Hello { protocol: PROTOCOL_VERSION, build: "", slot: 0, log_level: None, components: Vec::new() }
+    let sandbox = Sandbox { wanted: SandboxLevel::Off, identity: None, data_bytes_max: 0 };
+    Hello { protocol: PROTOCOL_VERSION, build: "", supervisor_pid: 0, log_level: None, sandbox, components: Vec::new() }
 }
 
 pub fn request_handlers() -> RequestHead<'static> {
@@ -174,7 +188,13 @@ pub fn ready() -> Ready<'static> {
         ComponentKind::WasiHttp03,
         ComponentKind::Unloadable("imports `example:kv/store`, which rusmd does not have"),
     ];
-    Ready { protocol: PROTOCOL_VERSION, build: "0.1.0", components: kinds.map(|kind| ComponentInfo { kind }).into() }
+    Ready {
+        protocol: PROTOCOL_VERSION,
+        build: "0.1.0",
+        sandbox: SandboxLevel::BestEffort,
+        sandbox_missing: vec!["network namespace", "landlock"],
+        components: kinds.map(|kind| ComponentInfo { kind }).into(),
+    }
 }
 
 fn failures() -> Vec<(&'static str, ToSupervisor<'static>)> {
