@@ -5,7 +5,7 @@
 //! the supervisor wants interrupted. There are no locks in it, and what the worker writes is compared with what the
 //! supervisor knows, never followed. The third word is the request that the worker may take up next, which the supervisor
 //! can take back until then: one compare-and-exchange decides who has it. The fourth is the request whose guest the supervisor
-//! would like to see the stack of. The fifth is of use in the page of a template alone: which component it is loading.
+//! would like to see the stack of. A further word says when the last request started, for the access log. The fifth is of use in the page of a template alone: which component it is loading.
 //!
 //! Mapping the page is the business of each process's own `sys` module; this type only says what is where.
 
@@ -25,6 +25,7 @@ pub struct StatusPage {
     offer: Line,
     inspect: Line,
     loading: Line,
+    started_at: Line,
 }
 
 #[repr(C, align(64))]
@@ -32,9 +33,16 @@ pub struct StatusPage {
 struct Line(AtomicU64);
 
 impl StatusPage {
-    /// Worker: the guest is about to run for this request. From here on the request is never given to another worker.
-    pub fn store_started(&self, request: RequestId) {
+    /// Worker: the guest is about to run for this request. From here on the request is never given to another worker. `at_ns` is the
+    /// time by `CLOCK_MONOTONIC` in nanoseconds.
+    pub fn store_started(&self, request: RequestId, at_ns: u64) {
+        self.started_at.0.store(at_ns, Ordering::Relaxed);
         self.started.0.store(request.0, Ordering::SeqCst);
+    }
+
+    /// Supervisor: when the last request started, as the worker says: to be brought into bounds before it is believed.
+    pub fn started_at_ns(&self) -> u64 {
+        self.started_at.0.load(Ordering::Relaxed)
     }
 
     /// Supervisor: the last request that this worker has started.
@@ -114,15 +122,17 @@ mod tests {
             offset_of!(StatusPage, offer),
             offset_of!(StatusPage, inspect),
             offset_of!(StatusPage, loading),
+            offset_of!(StatusPage, started_at),
         ];
-        assert_eq!(offsets, [0, 64, 128, 192, 256]);
+        assert_eq!(offsets, [0, 64, 128, 192, 256, 320]);
     }
 
     #[test]
     fn each_word_is_read_as_it_was_stored_and_alone() {
         let page = StatusPage::default();
         assert_eq!((page.started(), page.interrupt()), (RequestId::NONE, RequestId::NONE));
-        page.store_started(RequestId(1));
+        page.store_started(RequestId(1), 5);
+        assert_eq!(page.started_at_ns(), 5);
         page.store_interrupt(RequestId(2));
         page.store_inspect(RequestId(3));
         assert_eq!((page.started(), page.interrupt(), page.inspect()), (RequestId(1), RequestId(2), RequestId(3)));
