@@ -10,6 +10,7 @@
 //!                         ├→ router method and path → route           (pure)
 //!                         ├→ queue, pool, request, timers             (pure)
 //!                         ├→ link   one worker's socket ↔ frames of rusmd-proto
+//!                         ├→ control status, metrics, commands of the operator and their socket
 //!                         └→ sys    processes, descriptors, pages: all the unsafe code
 //! ```
 //!
@@ -22,6 +23,7 @@ pub mod check;
 pub mod cli;
 pub mod compile;
 pub mod config;
+pub mod control;
 pub mod http;
 pub mod link;
 pub mod pool;
