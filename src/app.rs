@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use rusmd_proto::{
-    ComponentInfo, ComponentKind, ComponentSpec, Hello, LogLevel, Network, Preopen, Ready, limits::PROTOCOL_VERSION,
+    ComponentInfo, ComponentKind, ComponentSpec, Hello, LogLevel, Network, Preopen, Ready, Sandbox,
+    limits::PROTOCOL_VERSION,
 };
 
 use crate::answer::Answer;
@@ -14,7 +15,6 @@ use crate::config::{
     self, ComponentIndex, ComponentRef, Config, Diagnostic, Diagnostics, Loaded, Severity, Span, Target,
 };
 use crate::http;
-use crate::pool::SlotId;
 use crate::router::{Params, Resolution};
 
 /// What `OPTIONS *` says that this server knows (RFC 9110, section 9.3.7).
@@ -117,9 +117,10 @@ impl App {
         self.diagnostics.lines()
     }
 
-    /// The message that makes a worker load this application.
-    pub fn hello(&self, slot: SlotId) -> Hello<'_> {
-        let components = self.loads.iter().filter_map(|load| {
+    /// The message that makes a template load this application, but for the components that are skipped: they have taken a template down.
+    pub fn hello(&self, skipped: &[u16]) -> Hello<'_> {
+        let components = self.loads.iter().enumerate().filter_map(|(place, load)| {
+            let is_skipped = skipped.iter().any(|skipped| usize::from(*skipped) == place);
             let declared = self.config.components.get(load.component.index())?;
             let grants = &declared.grants;
             let preopens = grants.preopens.iter().zip(&load.preopens).map(|(preopen, host)| Preopen {
@@ -129,7 +130,8 @@ impl App {
             });
             Some(ComponentSpec {
                 name: &declared.name,
-                artifact: &load.artifact,
+                // No artifact has an empty name: the component is told as unloadable, and keeps its place.
+                artifact: if is_skipped { "" } else { &load.artifact },
                 memory_bytes_max: grants.memory_bytes_max,
                 env: grants.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
                 preopens: preopens.collect(),
@@ -143,10 +145,16 @@ impl App {
         Hello {
             protocol: PROTOCOL_VERSION,
             build: rusmd_proto::BUILD,
-            slot: slot.0,
+            supervisor_pid: std::process::id(),
             log_level: log_level(log::max_level()),
+            sandbox: self.sandbox(),
             components: components.collect(),
         }
+    }
+
+    fn sandbox(&self) -> Sandbox {
+        let server = &self.config.server;
+        Sandbox { wanted: server.sandbox, identity: None, data_bytes_max: server.worker_memory_bytes }
     }
 
     /// Takes in what a worker found: which routes lead to nothing is known only now.
@@ -154,12 +162,15 @@ impl App {
     /// # Errors
     ///
     /// The worker did not answer for the components that it was given.
-    pub fn settle(&mut self, ready: &Ready<'_>) -> Result<(), WrongComponents> {
+    pub fn settle(&mut self, ready: &Ready<'_>, skipped: &[u16]) -> Result<(), WrongComponents> {
         if ready.components.len() != self.loads.len() {
             return Err(WrongComponents);
         }
         let mut findings = Vec::new();
-        for (info, load) in ready.components.iter().zip(&self.loads) {
+        for (place, (info, load)) in ready.components.iter().zip(&self.loads).enumerate() {
+            if skipped.iter().any(|skipped| usize::from(*skipped) == place) {
+                continue;
+            }
             if let (ComponentKind::Unloadable(reason), Some(declared)) =
                 (&info.kind, self.config.components.get(load.component.index()))
             {
@@ -170,13 +181,13 @@ impl App {
             match &serve.target {
                 Target::Component(_) => {
                     for destination in destinations {
-                        destination.settle(ready, None, serve.span, &mut findings);
+                        destination.settle(ready, skipped, None, serve.span, &mut findings);
                     }
                 }
                 Target::Routes(routes) => {
                     for (route, destination) in routes.list.iter().zip(destinations) {
                         let action = Some(route.action.as_deref());
-                        destination.settle(ready, action, route.span, &mut findings);
+                        destination.settle(ready, skipped, action, route.span, &mut findings);
                     }
                 }
             }
@@ -237,6 +248,11 @@ impl App {
         self.loads.iter().position(|load| load.component.index() == component).map(|place| place as u16)
     }
 
+    /// How many components there are on the wire.
+    pub fn places(&self) -> u16 {
+        self.loads.len() as u16
+    }
+
     /// The name of a component by its place on the wire.
     pub fn component_name(&self, place: u16) -> Option<&str> {
         let load = self.loads.get(usize::from(place))?;
@@ -249,11 +265,16 @@ impl Destination {
     fn settle(
         &mut self,
         ready: &Ready<'_>,
+        skipped: &[u16],
         action: Option<Option<&str>>,
         span: Option<Span>,
         findings: &mut Vec<(Option<Span>, String)>,
     ) {
         let Destination::Component(place) = self else { return };
+        // Requests to it are refused while it rests; its routes are looked at when it has been loaded.
+        if skipped.contains(place) {
+            return;
+        }
         let Some(ComponentInfo { kind }) = ready.components.get(usize::from(*place)) else { return };
         let problem = match (kind, action) {
             // Told once, for the component.

@@ -28,6 +28,7 @@ pub mod http;
 pub mod link;
 pub mod pool;
 pub mod queue;
+pub mod random;
 pub mod reactor;
 pub mod request;
 pub mod router;

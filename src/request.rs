@@ -11,7 +11,19 @@ use rusmd_proto::limits::WINDOW_BYTES;
 use rusmd_proto::{Frame, RequestHead, RequestId, ToWorker};
 use slab::Slab;
 
+use crate::control::counters::Outcome;
 use crate::pool::SlotId;
+
+/// Names one generation among those that live: what it gives away (poll tokens, the requests of clients) names it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct GenerationId(pub u32);
+
+/// A request of a client, by the generation that has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestRef {
+    pub generation: GenerationId,
+    pub id: RequestId,
+}
 
 /// Names a client connection of this reactor; stale keys name nobody.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -80,6 +92,38 @@ pub struct Request {
     pub admitted: Instant,
     /// When the handler has had its time.
     pub deadline: Instant,
+    pub trace: Trace,
+}
+
+/// What the access log tells of a request that is over, beside what is known of it anyway.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trace {
+    /// When it could have been given to a worker, and when it was.
+    pub queued: Option<Instant>,
+    pub handed: Option<Instant>,
+    /// When its guest was given control, by the worker's word, in nanoseconds of the monotonic clock; 0 when it never was.
+    pub started_ns: u64,
+    /// When its client had its answer.
+    pub answered: Option<Instant>,
+    /// The worker that had it last.
+    pub pid: i32,
+    /// The status that its client was sent; 0 when none was.
+    pub status: u16,
+    pub body_bytes: u64,
+    /// What became of it, once that is known.
+    pub outcome: Option<Outcome>,
+    /// The slow-request log has told of it.
+    pub told_slow: bool,
+}
+
+impl Trace {
+    /// What became of the request: the first word counts.
+    pub fn conclude(&mut self, outcome: Outcome, now: Instant) {
+        if self.outcome.is_none() {
+            self.outcome = Some(outcome);
+            self.answered = Some(now);
+        }
+    }
 }
 
 /// Whether another worker can be given this request.
@@ -113,6 +157,7 @@ impl Request {
             replay: Replay::Possible,
             admitted: now,
             deadline,
+            trace: Trace::default(),
         }
     }
 
@@ -197,6 +242,19 @@ impl Requests {
     pub fn remove(&mut self, id: RequestId) -> Option<Request> {
         self.get(id)?;
         self.slab.try_remove(index(id))
+    }
+
+    /// Goes on with the ids of another generation, so that no two requests have the same.
+    pub fn continue_ids(&mut self, other: &Requests) {
+        self.sequence = self.sequence.max(other.sequence);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Request> {
+        self.slab.iter().map(|(_, request)| request)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Request> {
+        self.slab.iter_mut().map(|(_, request)| request)
     }
 
     pub fn len(&self) -> usize {

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusmd_proto::SandboxLevel;
 use toml::de::DeTable;
 
 use super::diagnostic::Report;
@@ -31,8 +32,25 @@ pub struct Server {
     pub body_bytes_max: u64,
     pub connections_max: usize,
     pub backlog: usize,
+    /// Requests after which a worker is replaced; 0 is no limit.
+    pub requests_max: usize,
+    /// Age at which a worker is replaced; zero is no limit.
+    pub worker_age_max: Duration,
+    /// Most bytes of writable private memory of a worker process; 0 is no limit.
+    pub worker_memory_bytes: u64,
+    pub on_trap: OnTrap,
+    pub sandbox: SandboxLevel,
     /// Absolute, or relative to the working directory as the manifest's own path is.
     pub cache_dir: PathBuf,
+}
+
+/// What a trap of a guest costs beside its request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnTrap {
+    /// Nothing: the instance is gone, the worker goes on.
+    Reset,
+    /// The worker process: it is replaced.
+    Exit,
 }
 
 /// One row: a key of `[server]`.
@@ -54,9 +72,14 @@ pub enum Kind {
     Milliseconds(u64, u64, fn(&mut Server) -> &mut Duration),
     Mebibytes(u64, u64, fn(&mut Server) -> &mut u64),
     Directory(&'static str, fn(&mut Server) -> &mut PathBuf),
+    /// One of these words, the first of which is the default; the place of the word is given.
+    Word(&'static [&'static str], fn(&mut Server, usize)),
 }
 
-use Kind::{Count, CountPerCpu, Directory, Mebibytes, Milliseconds};
+use Kind::{Count, CountPerCpu, Directory, Mebibytes, Milliseconds, Word};
+
+const SANDBOX_LEVELS: [SandboxLevel; 3] = [SandboxLevel::BestEffort, SandboxLevel::Strict, SandboxLevel::Off];
+const SANDBOX_WORDS: [&str; 3] = [SANDBOX_LEVELS[0].name(), SANDBOX_LEVELS[1].name(), SANDBOX_LEVELS[2].name()];
 
 /// Most workers.
 pub const WORKERS_MAX: u64 = 1024;
@@ -130,6 +153,31 @@ pub const SETTINGS: &[Setting] = &[
     ),
     row("backlog", Count(1, 65_535, |s| &mut s.backlog), "connections that the kernel holds before they are accepted"),
     row(
+        "max-requests",
+        Count(0, 1_000_000_000, |s| &mut s.requests_max),
+        "requests after which a worker is replaced, less up to a tenth; 0 is no limit, and 1 is a fresh process for each request",
+    ),
+    row(
+        "max-worker-age-ms",
+        Milliseconds(0, 365 * DAY_MS, |s| &mut s.worker_age_max),
+        "age at which a worker is replaced, less up to a tenth; 0 is no limit",
+    ),
+    row(
+        "worker-memory-mb",
+        Mebibytes(0, 1 << 20, |s| &mut s.worker_memory_bytes),
+        "MiB of writable private memory that one worker process may have (`RLIMIT_DATA`); 0 is no limit",
+    ),
+    row(
+        "on-trap",
+        Word(&["reset", "exit"], |s, word| s.on_trap = [OnTrap::Reset, OnTrap::Exit][word]),
+        "whether a trap of a guest costs its worker process too",
+    ),
+    row(
+        "sandbox",
+        Word(&SANDBOX_WORDS, |s, word| s.sandbox = SANDBOX_LEVELS[word]),
+        "how workers are confined: as far as this machine allows, wholly or not served, not at all",
+    ),
+    row(
         "cache-dir",
         Directory("$XDG_CACHE_HOME/rusmd, ~/.cache/rusmd or /var/cache/rusmd", |s| &mut s.cache_dir),
         "where compiled components are kept; relative to the manifest",
@@ -172,6 +220,11 @@ impl Server {
             body_bytes_max: 0,
             connections_max: 10_000,
             backlog: 1024,
+            requests_max: 0,
+            worker_age_max: Duration::ZERO,
+            worker_memory_bytes: 0,
+            on_trap: OnTrap::Reset,
+            sandbox: SandboxLevel::BestEffort,
             cache_dir,
         }
     }
@@ -201,6 +254,12 @@ impl Server {
                         *field(self) = number << 20;
                     }
                 }
+                Word(words, set) => {
+                    let word = document::word(value, words, report);
+                    if let Some(place) = word.and_then(|word| words.iter().position(|known| *known == word)) {
+                        set(self, place);
+                    }
+                }
                 Directory(_, field) => {
                     if let Some(path) = document::string(value, report) {
                         *field(self) = directory.join(path);
@@ -214,7 +273,7 @@ impl Server {
 impl Kind {
     fn unit(self) -> &'static str {
         match self {
-            Count(..) | CountPerCpu(..) | Directory(..) => "",
+            Count(..) | CountPerCpu(..) | Directory(..) | Word(..) => "",
             Milliseconds(..) => " ms",
             Mebibytes(..) => " MiB",
         }
@@ -231,6 +290,7 @@ impl Setting {
             Milliseconds(_, _, field) => field(&mut server).as_millis().to_string(),
             Mebibytes(_, _, field) => (*field(&mut server) >> 20).to_string(),
             Directory(words, _) => words.to_owned(),
+            Word(words, _) => words.first().copied().unwrap_or_default().to_owned(),
         }
     }
 
@@ -241,6 +301,7 @@ impl Setting {
             Milliseconds(least, most, _) => format!("{least} to {most}"),
             Mebibytes(least, most, _) => format!("{least} to {most}"),
             Directory(..) => "a path".to_owned(),
+            Word(words, _) => words.join(", "),
         }
     }
 }
@@ -289,7 +350,7 @@ mod tests {
             let (least, most) = match setting.kind {
                 Count(least, most, _) | CountPerCpu(least, most, _) | Mebibytes(least, most, _) => (least, most),
                 Milliseconds(least, most, _) => (least, most),
-                Directory(..) => continue,
+                Directory(..) | Word(..) => continue,
             };
             let errors = |value: i128| read(&format!("{} = {value}", setting.name)).1.list.len();
             assert_eq!(errors(least.into()), 0, "{}", setting.name);
@@ -309,7 +370,7 @@ mod tests {
                 }
                 Milliseconds(least, most, field) => (field(&mut server).as_millis() as u64, least, most),
                 Mebibytes(least, most, field) => (*field(&mut server) >> 20, least, most),
-                Directory(..) => continue,
+                Directory(..) | Word(..) => continue,
             };
             assert!((least..=most).contains(&value), "{}", setting.name);
         }
@@ -325,5 +386,14 @@ mod tests {
         assert_eq!(server.body_bytes_max, 16 << 20);
         assert_eq!(server.cache_dir, Path::new("dir/x"));
         assert_eq!(server.headers_max, 7);
+    }
+
+    #[test]
+    fn words_are_taken_from_their_list_and_others_refused() {
+        let (server, report) = read("on-trap = 'exit'\nsandbox = 'strict'");
+        assert!(report.list.is_empty(), "{report:?}");
+        assert_eq!((server.on_trap, server.sandbox), (OnTrap::Exit, SandboxLevel::Strict));
+        let (server, report) = read("on-trap = 'explode'");
+        assert_eq!((server.on_trap, report.list.len()), (OnTrap::Reset, 1));
     }
 }

@@ -4,6 +4,7 @@
 //! thread.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use super::head::HeaderSlot;
 use super::limits::{Limits, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, Timeouts};
@@ -16,14 +17,20 @@ pub const DATE_BYTES: usize = 29;
 pub struct Context {
     pub limits: Limits,
     pub timeouts: Timeouts,
-    date: Cell<[u8; DATE_BYTES]>,
+    date: Rc<Cell<[u8; DATE_BYTES]>>,
     #[expect(clippy::vec_box, reason = "the box is what a connection holds: moving it costs one pointer")]
     spare: RefCell<Vec<Box<Buffers>>>,
 }
 
 impl Context {
     pub fn new(limits: Limits, timeouts: Timeouts) -> Self {
-        Self { limits, timeouts, date: Cell::new(*b"Thu, 01 Jan 1970 00:00:00 GMT"), spare: RefCell::new(Vec::new()) }
+        let date = Rc::new(Cell::new(*b"Thu, 01 Jan 1970 00:00:00 GMT"));
+        Self { limits, timeouts, date, spare: RefCell::new(Vec::new()) }
+    }
+
+    /// For the connections that come after a reload. Those that are there keep their limits; the date is one for all.
+    pub fn successor(&self, limits: Limits, timeouts: Timeouts) -> Self {
+        Self { limits, timeouts, date: self.date.clone(), spare: RefCell::new(Vec::new()) }
     }
 
     /// Sets the `Date` of the responses that begin from now on, as `httpdate::HttpDate` displays it.

@@ -1,78 +1,78 @@
-//! The pool: which slot has a worker, which worker is free, when the next one is started.
+//! The pool: which slot has a worker, which worker is free, when the next one is started, which one has to go.
 //!
 //! Pure state: it starts no process and reads no clock. The reactor tells it what happened (`handle_*`), asks it what to do
 //! (`poll_*`, `lease`) and does it.
 //!
-//! There are more slots than requests at a time: `spares` of them hold workers that are ready and wait. When a worker dies,
-//! a spare takes its place with the next lease, so that capacity does not dip while the replacement starts.
+//! There are more workers than requests at a time: `spares` of them are ready and wait. When a worker dies, a spare takes its place with the
+//! next lease, so that capacity does not dip while the replacement starts. A worker that is to go is *outgoing*: it does not count any more,
+//! so that its replacement is started, and it goes when that is ready.
 
 mod backoff;
+mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use rusmd_proto::RequestId;
 
-/// The place of one worker, counted from zero.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SlotId(pub u32);
+use crate::random::Random;
+pub use slot::{Occupant, Retirement, SlotId};
+use slot::{Offer, Slot, State};
 
-impl fmt::Display for SlotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// How long a worker may take from its start to `Ready`.
+/// How long a worker may take from its fork to being ready.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-#[derive(Clone, Copy, Debug)]
-enum State {
-    /// No worker; the next may be started at this time.
-    Vacant { not_before: Instant },
-    /// Started, not ready yet.
-    Starting { deadline: Instant },
-    /// Ready, without a request.
-    Idle,
-    /// Has this request, and perhaps has been sent another.
-    Leased { request: RequestId, offer: Offer },
-    /// Has nothing but a withdrawn request, and is about to say that it has thrown it away.
-    Discarding { request: RequestId },
-    /// Told to stop or killed; only its end is awaited.
-    Ending { request: Option<RequestId>, offer: Offer },
+/// How long a template may take to fork a worker.
+pub const FORK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Slots beside those that are wanted, for workers that are on their way out.
+const OUTGOING_SLOTS: usize = 8;
+
+/// How many requests, and how long, a worker serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recycling {
+    /// Less up to a tenth, so that workers do not all go at once. 0 is no limit.
+    pub requests_max: u64,
+    /// The same.
+    pub age_max: Option<Duration>,
 }
 
-/// What a worker has been sent beside the request that it has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Offer {
-    None,
-    /// It will go on with this one.
-    Open(RequestId),
-    /// It will throw this one away. Until it has said so it gets nothing new: it could not tell this copy from another.
-    Withdrawn(RequestId),
-}
-
-#[derive(Debug)]
-struct Slot {
-    state: State,
-    /// Workers in a row that ended before they had served anything.
-    failures: u32,
-    /// Requests given to the present worker.
-    served: u64,
-}
-
-/// The slots of one reactor.
+/// The slots of one generation.
 #[derive(Debug)]
 pub struct Pool {
     slots: Vec<Slot>,
     /// Idle slots, the most recently used one last: its caches and its pages are the warmest.
     idle: Vec<SlotId>,
+    workers: usize,
+    spares: usize,
+    recycling: Recycling,
+    random: Random,
+    /// Requests that workers have.
     leased: usize,
-    leased_max: usize,
     /// Leased slots, the longest leased first, that may be offered another request. May name others too, which are passed over.
     unoffered: VecDeque<SlotId>,
     replacing: bool,
+    /// Workers in a row that ended before they were ready, and how many were ready and had served nothing.
+    failures: u32,
+    unserved: u32,
+    /// When the next worker may be started.
+    start_at: Instant,
+    count: Count,
+}
+
+/// What the slots come to. Made anew when a worker comes, goes or changes sides, which is rare beside requests.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    /// Workers that are there or on their way, but for outgoing ones.
+    live: usize,
+    /// Those of them that are ready.
+    ready: usize,
+    /// Outgoing ones that have not been told yet.
+    outgoing: usize,
+    /// The next time at which a slot wants something.
+    deadline: Option<Instant>,
 }
 
 /// What an exit meant for the slot.
@@ -84,7 +84,9 @@ pub struct Vacated {
     pub offered: Option<RequestId>,
     /// The worker never became ready.
     pub never_ready: bool,
-    /// How long until the next worker is started in this slot.
+    /// Why it was to go, when it was.
+    pub retirement: Option<Retirement>,
+    /// How long until the next worker is started, when there is a reason to wait.
     pub delay: Duration,
 }
 
@@ -95,78 +97,178 @@ pub enum Released {
     Free,
     /// It goes on with the one that it had been offered.
     Next(RequestId),
+    /// It is to be told to end.
+    Retire(Retirement),
     /// It had none to finish.
     HadNone,
 }
 
 impl Pool {
     /// A pool for `workers` requests at a time, with `spares` workers beside them.
-    pub fn new(workers: usize, spares: usize, now: Instant) -> Pool {
-        let slots = (0..workers + spares)
-            .map(|_| Slot { state: State::Vacant { not_before: now }, failures: 0, served: 0 })
-            .collect();
-        Pool { slots, idle: Vec::new(), leased: 0, leased_max: workers, unoffered: VecDeque::new(), replacing: true }
+    pub fn new(workers: usize, spares: usize, recycling: Recycling, now: Instant, seed: u64) -> Pool {
+        Pool {
+            slots: Vec::new(),
+            idle: Vec::new(),
+            workers,
+            spares,
+            recycling,
+            random: Random::new(seed),
+            leased: 0,
+            unoffered: VecDeque::new(),
+            replacing: true,
+            failures: 0,
+            unserved: 0,
+            start_at: now,
+            count: Count::default(),
+        }
     }
 
     pub fn slots(&self) -> impl Iterator<Item = SlotId> + use<> {
         (0..self.slots.len() as u32).map(SlotId)
     }
 
-    /// A slot whose worker is to be started now. It counts as starting from here on.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Ready workers that stay.
+    pub fn ready(&self) -> usize {
+        self.count.ready
+    }
+
+    /// As many workers are ready as requests may be at work.
+    pub fn is_complete(&self) -> bool {
+        self.count.ready >= self.workers
+    }
+
+    fn wanted(&self) -> usize {
+        self.workers + self.spares
+    }
+
+    fn slot(&self, slot: SlotId) -> Option<&Slot> {
+        self.slots.get(slot.0 as usize)
+    }
+
+    fn slot_mut(&mut self, slot: SlotId) -> Option<&mut Slot> {
+        self.slots.get_mut(slot.0 as usize)
+    }
+
+    fn recount(&mut self) {
+        let mut count = Count::default();
+        for slot in &self.slots {
+            if slot.outgoing.is_none() {
+                count.live += usize::from(slot.is_live());
+                count.ready += usize::from(slot.is_ready());
+            } else {
+                count.outgoing += usize::from(slot.is_live());
+            }
+            count.deadline = [count.deadline, slot.deadline()].into_iter().flatten().min();
+        }
+        self.count = count;
+    }
+
+    /// A slot whose worker is to be forked now. It counts as forking from here on.
     pub fn poll_start(&mut self, now: Instant) -> Option<SlotId> {
-        if !self.replacing {
+        if !self.replacing || self.count.live >= self.wanted() || now < self.start_at {
             return None;
         }
-        let at = self.slots.iter().position(|slot| match slot.state {
-            State::Vacant { not_before } => not_before <= now,
-            State::Starting { .. }
-            | State::Idle
-            | State::Leased { .. }
-            | State::Discarding { .. }
-            | State::Ending { .. } => false,
-        })?;
-        let slot = &mut self.slots[at];
-        slot.state = State::Starting { deadline: now + START_TIMEOUT };
-        slot.served = 0;
-        Some(SlotId(at as u32))
-    }
-
-    /// When to look again for something to start, or for a worker that takes too long to start.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = self.slots.iter().filter_map(|slot| match slot.state {
-            State::Vacant { not_before } => self.replacing.then_some(not_before),
-            State::Starting { deadline } => Some(deadline),
-            State::Idle | State::Leased { .. } | State::Discarding { .. } | State::Ending { .. } => None,
+        let vacant = self.slots.iter().position(|slot| matches!(slot.state, State::Vacant));
+        let at = match vacant {
+            Some(at) => at,
+            None if self.slots.len() < 2 * self.wanted() + OUTGOING_SLOTS => {
+                self.slots.push(Slot::default());
+                self.slots.len() - 1
+            }
+            None => return None,
+        };
+        let requests_max = match self.recycling.requests_max {
+            0 => u64::MAX,
+            most => most - self.random.up_to(most / 10),
+        };
+        let retire_at = self.recycling.age_max.map(|age| {
+            let tenth = u64::try_from(age.as_millis() / 10).unwrap_or(u64::MAX);
+            now + age - Duration::from_millis(self.random.up_to(tenth))
         });
-        deadlines.min()
-    }
-
-    /// A worker that has not become ready in time; the caller kills it.
-    pub fn poll_overdue(&mut self, now: Instant) -> Option<SlotId> {
-        let at = self.slots.iter().position(|slot| match slot.state {
-            State::Starting { deadline } => deadline <= now,
-            State::Vacant { .. }
-            | State::Idle
-            | State::Leased { .. }
-            | State::Discarding { .. }
-            | State::Ending { .. } => false,
-        })?;
-        self.slots[at].state = State::Ending { request: None, offer: Offer::None };
+        self.slots[at] = Slot {
+            state: State::Forking { deadline: now + FORK_TIMEOUT },
+            served: 0,
+            served_max: requests_max,
+            retire_at,
+            outgoing: None,
+        };
+        self.recount();
         Some(SlotId(at as u32))
     }
 
-    /// The worker has loaded its components. False if it had done so before: the message is then illegal.
+    /// The slot's worker has been forked. False if none was expected.
+    pub fn handle_forked(&mut self, slot: SlotId, now: Instant) -> bool {
+        let Some(Slot { state: state @ State::Forking { .. }, .. }) = self.slot_mut(slot) else { return false };
+        *state = State::Starting { deadline: now + START_TIMEOUT };
+        self.recount();
+        true
+    }
+
+    /// The slot waits for its worker to be forked.
+    pub fn is_forking(&self, slot: SlotId) -> bool {
+        matches!(self.slot(slot), Some(Slot { state: State::Forking { .. }, .. }))
+    }
+
+    /// There will be no worker for this slot from the order that was given. Returns how long to wait before the next.
+    pub fn handle_fork_failed(&mut self, slot: SlotId, now: Instant) -> Duration {
+        if self.is_forking(slot) { self.handle_exit(slot, now).delay } else { Duration::ZERO }
+    }
+
+    /// When to look again for something to start, or for a worker that takes too long.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let start = (self.replacing && self.count.live < self.wanted()).then_some(self.start_at);
+        [start, self.count.deadline].into_iter().flatten().min()
+    }
+
+    /// A worker that has not become ready, or has not ended, in time; the caller kills it.
+    pub fn poll_overdue(&mut self, now: Instant) -> Option<SlotId> {
+        if self.count.deadline.is_none_or(|deadline| deadline > now) {
+            return None;
+        }
+        let overdue = |slot: &Slot| match slot.state {
+            State::Starting { deadline } | State::Ending { deadline: Some(deadline), .. } => deadline <= now,
+            State::Vacant
+            | State::Forking { .. }
+            | State::Idle
+            | State::Leased { .. }
+            | State::Discarding { .. }
+            | State::Ending { deadline: None, .. } => false,
+        };
+        let at = self.slots.iter().position(overdue)?;
+        let slot = &mut self.slots[at];
+        slot.state = match slot.state {
+            State::Ending { request, offer, .. } => State::Ending { request, offer, deadline: None },
+            _ => State::Ending { request: None, offer: Offer::None, deadline: None },
+        };
+        self.recount();
+        Some(SlotId(at as u32))
+    }
+
+    /// The template has not forked in time: it is to be killed.
+    pub fn is_fork_overdue(&self, now: Instant) -> bool {
+        self.count.deadline.is_some_and(|deadline| deadline <= now)
+            && self.slots.iter().any(|slot| matches!(slot.state, State::Forking { deadline } if deadline <= now))
+    }
+
+    /// The worker is ready. False if it was so before: the message is then illegal.
     pub fn handle_ready(&mut self, slot: SlotId) -> bool {
-        let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return false };
+        let Some(entry) = self.slot_mut(slot) else { return false };
         match entry.state {
             State::Starting { .. } => {
                 entry.state = State::Idle;
+                self.failures = 0;
                 self.idle.push(slot);
+                self.recount();
                 true
             }
             // It was told to stop before it could say so.
             State::Ending { request: None, .. } => true,
-            State::Vacant { .. }
+            State::Vacant
+            | State::Forking { .. }
             | State::Idle
             | State::Leased { .. }
             | State::Discarding { .. }
@@ -176,16 +278,25 @@ impl Pool {
 
     /// Gives the request to the most recently idle worker, unless as many as are allowed at a time are at work.
     pub fn lease(&mut self, request: RequestId) -> Option<SlotId> {
-        if self.leased >= self.leased_max {
+        if self.leased >= self.workers {
             return None;
         }
         let slot = self.idle.pop()?;
-        let entry = &mut self.slots[slot.0 as usize];
-        entry.state = State::Leased { request, offer: Offer::None };
-        entry.served += 1;
         self.leased += 1;
+        self.slots[slot.0 as usize].state = State::Leased { request, offer: Offer::None };
+        self.count_request(slot);
         self.unoffered.push_back(slot);
         Some(slot)
+    }
+
+    /// The slot's worker begins a request: with its last one, its replacement is due.
+    fn count_request(&mut self, slot: SlotId) {
+        let entry = &mut self.slots[slot.0 as usize];
+        entry.served += 1;
+        if entry.served >= entry.served_max && entry.outgoing.is_none() {
+            entry.outgoing = Some(Retirement::Requests);
+            self.recount();
+        }
     }
 
     /// A busy worker that has not been offered a request: the one that is likely to be done first. Passed over from then on, until
@@ -193,21 +304,16 @@ impl Pool {
     pub fn poll_offerable(&mut self) -> Option<SlotId> {
         loop {
             let slot = self.unoffered.pop_front()?;
-            match self.slots.get(slot.0 as usize)?.state {
-                State::Leased { offer: Offer::None, .. } => return Some(slot),
-                State::Leased { .. }
-                | State::Discarding { .. }
-                | State::Vacant { .. }
-                | State::Starting { .. }
-                | State::Idle
-                | State::Ending { .. } => {}
+            let entry = self.slot(slot)?;
+            if let (State::Leased { offer: Offer::None, .. }, None) = (entry.state, entry.outgoing) {
+                return Some(slot);
             }
         }
     }
 
     /// The slot's worker has been sent this request beside the one that it has.
     pub fn handle_offered(&mut self, slot: SlotId, request: RequestId) {
-        if let Some(Slot { state: State::Leased { offer, .. }, .. }) = self.slots.get_mut(slot.0 as usize) {
+        if let Some(Slot { state: State::Leased { offer, .. }, .. }) = self.slot_mut(slot) {
             *offer = Offer::Open(request);
         }
     }
@@ -220,31 +326,46 @@ impl Pool {
     /// The offer was withdrawn.
     pub fn handle_withdrawn(&mut self, slot: SlotId) {
         if let Some(State::Leased { offer, .. } | State::Ending { offer, .. }) =
-            self.slots.get_mut(slot.0 as usize).map(|entry| &mut entry.state)
+            self.slot_mut(slot).map(|entry| &mut entry.state)
             && let Offer::Open(request) = *offer
         {
             *offer = Offer::Withdrawn(request);
         }
     }
 
+    /// The request that this slot's worker was given was taken back before it was taken up. The worker does not count until it has thrown
+    /// its copy away.
+    pub fn handle_taken_back(&mut self, slot: SlotId) {
+        let Some(entry) = self.slot_mut(slot) else { return };
+        if let State::Leased { request, .. } = entry.state {
+            entry.state = State::Discarding { request };
+            self.leased -= 1;
+        }
+    }
+
     /// The worker has thrown a withdrawn request away, and is free. False if there was none to throw away.
     pub fn handle_discarded(&mut self, slot: SlotId, request: RequestId) -> bool {
-        let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return false };
+        let Some(entry) = self.slot_mut(slot) else { return false };
         match entry.state {
             State::Discarding { request: discarded } if discarded == request => {
                 entry.state = State::Idle;
                 self.idle.push(slot);
-                self.leased -= 1;
                 true
             }
-            State::Ending { request: None, offer: Offer::Withdrawn(discarded) } if discarded == request => true,
+            State::Ending { request: None, offer: Offer::Withdrawn(discarded), .. } if discarded == request => true,
             State::Discarding { .. }
             | State::Ending { .. }
-            | State::Vacant { .. }
+            | State::Vacant
+            | State::Forking { .. }
             | State::Starting { .. }
             | State::Idle
             | State::Leased { .. } => false,
         }
+    }
+
+    /// The slot's worker still has not thrown away what was taken back from it.
+    pub fn is_discarding(&self, slot: SlotId) -> bool {
+        matches!(self.slot(slot), Some(Slot { state: State::Discarding { .. }, .. }))
     }
 
     /// How many slots [`Pool::poll_offerable`] may name at the most.
@@ -254,14 +375,15 @@ impl Pool {
 
     /// The request that the slot's worker will go on with after the one that it has.
     fn offered(&self, slot: SlotId) -> Option<RequestId> {
-        match self.slots.get(slot.0 as usize)?.state {
+        match self.slot(slot)?.state {
             State::Leased { offer: Offer::Open(request), .. } | State::Ending { offer: Offer::Open(request), .. } => {
                 Some(request)
             }
             State::Leased { .. }
             | State::Ending { .. }
             | State::Discarding { .. }
-            | State::Vacant { .. }
+            | State::Vacant
+            | State::Forking { .. }
             | State::Starting { .. }
             | State::Idle => None,
         }
@@ -269,14 +391,15 @@ impl Pool {
 
     /// True when a request that came now would be given to a worker at once.
     pub fn has_room(&self) -> bool {
-        self.leased < self.leased_max && !self.idle.is_empty()
+        self.leased < self.workers && !self.idle.is_empty()
     }
 
     /// The request that this slot's worker has.
     pub fn request(&self, slot: SlotId) -> Option<RequestId> {
-        match self.slots.get(slot.0 as usize)?.state {
+        match self.slot(slot)?.state {
             State::Leased { request, .. } | State::Ending { request: Some(request), .. } => Some(request),
-            State::Vacant { .. }
+            State::Vacant
+            | State::Forking { .. }
             | State::Starting { .. }
             | State::Idle
             | State::Discarding { .. }
@@ -284,40 +407,48 @@ impl Pool {
         }
     }
 
-    /// The worker has finished its request.
-    pub fn release(&mut self, slot: SlotId) -> Released {
+    /// The worker has finished its request. One that is to go goes now, unless there are too few others; `grace` is how long it may take.
+    pub fn release(&mut self, slot: SlotId, now: Instant, grace: Duration) -> Released {
+        let complete = self.is_complete();
         let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return Released::HadNone };
         match entry.state {
+            State::Leased { offer: Offer::Open(next), .. } => {
+                self.unserved = 0;
+                entry.state = State::Leased { request: next, offer: Offer::None };
+                self.count_request(slot);
+                self.unoffered.push_back(slot);
+                Released::Next(next)
+            }
             State::Leased { offer, .. } => {
-                entry.failures = 0;
-                match offer {
-                    Offer::Open(next) => {
-                        entry.state = State::Leased { request: next, offer: Offer::None };
-                        entry.served += 1;
-                        self.unoffered.push_back(slot);
-                        Released::Next(next)
+                self.unserved = 0;
+                self.leased -= 1;
+                match (entry.outgoing, offer) {
+                    (Some(why), _) if why.is_pressing() || complete => {
+                        entry.state = State::Ending { request: None, offer, deadline: Some(now + grace) };
+                        self.recount();
+                        Released::Retire(why)
                     }
-                    Offer::Withdrawn(request) => {
+                    (_, Offer::Withdrawn(request)) => {
                         entry.state = State::Discarding { request };
                         Released::Free
                     }
-                    Offer::None => {
+                    (_, Offer::None | Offer::Open(_)) => {
                         entry.state = State::Idle;
                         self.idle.push(slot);
-                        self.leased -= 1;
                         Released::Free
                     }
                 }
             }
-            State::Ending { request: Some(_), offer: Offer::Open(next) } => {
-                entry.state = State::Ending { request: Some(next), offer: Offer::None };
+            State::Ending { request: Some(_), offer: Offer::Open(next), deadline } => {
+                entry.state = State::Ending { request: Some(next), offer: Offer::None, deadline };
                 Released::Next(next)
             }
-            State::Ending { request: Some(_), offer } => {
-                entry.state = State::Ending { request: None, offer };
+            State::Ending { request: Some(_), offer, deadline } => {
+                entry.state = State::Ending { request: None, offer, deadline };
                 Released::Free
             }
-            State::Vacant { .. }
+            State::Vacant
+            | State::Forking { .. }
             | State::Starting { .. }
             | State::Idle
             | State::Discarding { .. }
@@ -325,12 +456,62 @@ impl Pool {
         }
     }
 
+    /// This slot's worker is to go: it is replaced first, unless the reason is pressing.
+    pub fn retire(&mut self, slot: SlotId, why: Retirement) {
+        let Some(entry) = self.slot_mut(slot).filter(|entry| entry.is_live()) else { return };
+        entry.outgoing = Some(entry.outgoing.filter(|known| known.is_pressing()).unwrap_or(why));
+        self.recount();
+    }
+
+    /// Marks the workers whose time is over.
+    pub fn retire_aged(&mut self, now: Instant) {
+        if self.count.deadline.is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        for slot in &mut self.slots {
+            if slot.outgoing.is_none() && slot.is_ready() && slot.retire_at.is_some_and(|at| at <= now) {
+                slot.outgoing = Some(Retirement::Age);
+            }
+        }
+        self.recount();
+    }
+
+    /// An idle worker that is to be told to end now.
+    pub fn poll_retire(&mut self, now: Instant, grace: Duration) -> Option<(SlotId, Retirement)> {
+        if self.count.outgoing == 0 {
+            return None;
+        }
+        let complete = self.is_complete();
+        let (at, why) = self.idle.iter().enumerate().find_map(|(at, slot)| {
+            let why = self.slot(*slot)?.outgoing?;
+            (why.is_pressing() || complete).then_some((at, why))
+        })?;
+        let slot = self.idle.remove(at);
+        self.slots[slot.0 as usize].state =
+            State::Ending { request: None, offer: Offer::None, deadline: Some(now + grace) };
+        self.recount();
+        Some((slot, why))
+    }
+
+    /// From now on so many requests may be at work at a time. Workers that are too many go, idle ones first.
+    pub fn set_workers(&mut self, workers: usize) {
+        self.workers = workers;
+        let surplus = self.count.live.saturating_sub(self.wanted());
+        let idle = self.idle.iter().copied();
+        let all: Vec<SlotId> = idle.chain(self.slots().filter(|slot| !self.idle.contains(slot))).collect();
+        let stays = |slot: &SlotId| self.slot(*slot).is_some_and(|slot| slot.outgoing.is_none() && slot.is_live());
+        let going: Vec<SlotId> = all.into_iter().filter(stays).take(surplus).collect();
+        for slot in going {
+            self.retire(slot, Retirement::ScaledDown);
+        }
+    }
+
     /// The worker was told to stop, or was killed: it gets nothing more.
     pub fn handle_ending(&mut self, slot: SlotId) {
-        let Some(entry) = self.slots.get_mut(slot.0 as usize) else { return };
+        let Some(entry) = self.slot_mut(slot) else { return };
         let (request, offer) = match entry.state {
-            State::Vacant { .. } | State::Ending { .. } => return,
-            State::Starting { .. } => (None, Offer::None),
+            State::Vacant | State::Ending { .. } => return,
+            State::Forking { .. } | State::Starting { .. } => (None, Offer::None),
             State::Idle => {
                 self.idle.retain(|idle| *idle != slot);
                 (None, Offer::None)
@@ -339,36 +520,34 @@ impl Pool {
                 self.leased -= 1;
                 (Some(request), offer)
             }
-            State::Discarding { request } => {
-                self.leased -= 1;
-                (None, Offer::Withdrawn(request))
-            }
+            State::Discarding { request } => (None, Offer::Withdrawn(request)),
         };
-        entry.state = State::Ending { request, offer };
+        if let Some(entry) = self.slot_mut(slot) {
+            entry.state = State::Ending { request, offer, deadline: None };
+        }
+        self.recount();
     }
 
     /// The worker's process has ended.
     pub fn handle_exit(&mut self, slot: SlotId, now: Instant) -> Vacated {
-        let never_ready = match self.slots.get(slot.0 as usize).map(|entry| entry.state) {
-            Some(State::Starting { .. }) => true,
-            Some(
-                State::Vacant { .. }
-                | State::Idle
-                | State::Leased { .. }
-                | State::Discarding { .. }
-                | State::Ending { .. },
-            )
-            | None => false,
-        };
+        let before = self.slot(slot).map(|entry| (entry.state, entry.served, entry.outgoing));
+        let never_ready = matches!(before, Some((State::Starting { .. } | State::Forking { .. }, _, _)));
+        let unserved = matches!(before, Some((State::Idle | State::Ending { .. }, 0, None)));
+        let retirement = before.and_then(|(_, _, outgoing)| outgoing);
         let (request, offered) = (self.request(slot), self.offered(slot));
         self.handle_ending(slot);
-        let Some(entry) = self.slots.get_mut(slot.0 as usize) else {
-            return Vacated { request, offered, never_ready, delay: Duration::ZERO };
-        };
-        entry.failures = if entry.served > 0 { 0 } else { entry.failures.saturating_add(1) };
-        let delay = backoff::delay(entry.failures);
-        entry.state = State::Vacant { not_before: now + delay };
-        Vacated { request, offered, never_ready, delay }
+        self.failures = if never_ready { self.failures.saturating_add(1) } else { self.failures };
+        self.unserved = if unserved { self.unserved.saturating_add(1) } else { self.unserved };
+        let delay = backoff::delay(self.failures, self.unserved, &mut self.random);
+        if never_ready || unserved {
+            self.start_at = now + delay;
+        }
+        if let Some(entry) = self.slot_mut(slot) {
+            *entry = Slot::default();
+        }
+        self.recount();
+        let delay = if never_ready || unserved { delay } else { Duration::ZERO };
+        Vacated { request, offered, never_ready, retirement, delay }
     }
 
     /// From now on the workers that end are not replaced.
@@ -376,132 +555,30 @@ impl Pool {
         self.replacing = false;
     }
 
-    /// How many slots have a process.
+    /// The machine stood still for `leap`: nobody is late by that time.
+    pub fn forgive(&mut self, leap: Duration) {
+        for slot in &mut self.slots {
+            match &mut slot.state {
+                State::Forking { deadline }
+                | State::Starting { deadline }
+                | State::Ending { deadline: Some(deadline), .. } => *deadline += leap,
+                State::Vacant
+                | State::Idle
+                | State::Leased { .. }
+                | State::Discarding { .. }
+                | State::Ending { deadline: None, .. } => {}
+            }
+        }
+        self.recount();
+    }
+
+    /// How many slots have a process, or will have one.
     pub fn alive(&self) -> usize {
-        let vacant = |slot: &&Slot| matches!(slot.state, State::Vacant { .. });
-        self.slots.len() - self.slots.iter().filter(vacant).count()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[allow(clippy::disallowed_methods, reason = "an arbitrary origin; no time passes in these tests")]
-    fn origin() -> Instant {
-        Instant::now()
+        self.slots.iter().filter(|slot| !matches!(slot.state, State::Vacant)).count()
     }
 
-    fn started(workers: usize, spares: usize, now: Instant) -> Pool {
-        let mut pool = Pool::new(workers, spares, now);
-        while let Some(slot) = pool.poll_start(now) {
-            assert!(pool.handle_ready(slot));
-        }
-        pool
-    }
-
-    #[test]
-    fn the_most_recently_idle_worker_is_leased_first() {
-        let mut pool = started(3, 0, origin());
-        let first = pool.lease(RequestId(1)).expect("a worker is idle");
-        let second = pool.lease(RequestId(2)).expect("a worker is idle");
-        assert_eq!(pool.release(first), Released::Free);
-        assert_eq!(pool.release(second), Released::Free);
-        assert_eq!(pool.lease(RequestId(3)), Some(second));
-    }
-
-    #[test]
-    fn spares_do_not_raise_the_number_of_requests_at_a_time() {
-        let mut pool = started(2, 1, origin());
-        assert!(pool.lease(RequestId(1)).is_some());
-        assert!(pool.has_room());
-        assert!(pool.lease(RequestId(2)).is_some());
-        assert!(!pool.has_room());
-        assert_eq!(pool.lease(RequestId(3)), None);
-    }
-
-    #[test]
-    fn a_spare_takes_the_place_of_a_dead_worker_at_once() {
-        let now = origin();
-        let mut pool = started(1, 1, now);
-        let slot = pool.lease(RequestId(1)).expect("a worker is idle");
-        let vacated = pool.handle_exit(slot, now);
-        assert_eq!(vacated.request, Some(RequestId(1)));
-        let spare = pool.lease(RequestId(2)).expect("the spare is idle");
-        assert_ne!(spare, slot);
-        assert_eq!(pool.poll_start(now), Some(slot), "who had served is replaced without a wait");
-    }
-
-    #[test]
-    fn a_worker_that_dies_before_it_serves_is_replaced_with_growing_waits() {
-        let mut now = origin();
-        let mut pool = Pool::new(1, 0, now);
-        for failures in 1..12 {
-            let slot = pool.poll_start(now).expect("the wait is over");
-            let vacated = pool.handle_exit(slot, now);
-            assert!(vacated.never_ready);
-            assert_eq!(vacated.delay, backoff::delay(failures));
-            assert_eq!(pool.poll_start(now), None);
-            assert_eq!(pool.next_deadline(), Some(now + vacated.delay));
-            now += vacated.delay;
-        }
-    }
-
-    #[test]
-    fn a_worker_that_does_not_become_ready_is_given_up() {
-        let now = origin();
-        let mut pool = Pool::new(1, 0, now);
-        let slot = pool.poll_start(now).expect("a slot is vacant");
-        assert_eq!(pool.poll_overdue(now + START_TIMEOUT - Duration::from_millis(1)), None);
-        assert_eq!(pool.poll_overdue(now + START_TIMEOUT), Some(slot));
-        assert!(pool.handle_ready(slot), "ready may cross the decision");
-        assert!(!pool.has_room(), "and comes too late");
-    }
-
-    #[test]
-    fn messages_that_do_not_fit_the_state_are_told_apart() {
-        let mut pool = started(1, 0, origin());
-        let slot = SlotId(0);
-        assert!(!pool.handle_ready(slot));
-        assert_eq!(pool.release(slot), Released::HadNone);
-        assert_eq!(pool.release(SlotId(9)), Released::HadNone);
-    }
-
-    #[test]
-    fn a_worker_goes_on_with_what_it_was_offered_unless_that_was_withdrawn() {
-        let now = origin();
-        let mut pool = started(2, 0, now);
-        let first = pool.lease(RequestId(1)).expect("a worker is idle");
-        let second = pool.lease(RequestId(2)).expect("a worker is idle");
-        assert_eq!(pool.poll_offerable(), Some(first), "the longest leased is likely to be done first");
-        pool.handle_offered(first, RequestId(3));
-        assert_eq!(pool.poll_offerable(), Some(second));
-        assert_eq!(pool.poll_offerable(), None, "one offer at a time");
-        pool.handle_offered(second, RequestId(4));
-        pool.handle_withdrawn(second);
-        assert_eq!(pool.poll_offerable(), None, "who was made an offer in vain is left alone");
-        assert_eq!(pool.release(first), Released::Next(RequestId(3)));
-        assert_eq!(pool.request(first), Some(RequestId(3)));
-        assert_eq!(pool.release(second), Released::Free);
-        assert!(!pool.has_room(), "it still holds what was withdrawn");
-        assert!(!pool.handle_discarded(second, RequestId(3)));
-        assert!(pool.handle_discarded(second, RequestId(4)));
-        assert!(pool.has_room());
-        assert_eq!(pool.poll_offerable(), Some(first));
-        pool.handle_offered(first, RequestId(5));
-        let vacated = pool.handle_exit(first, now);
-        assert_eq!((vacated.request, vacated.offered), (Some(RequestId(3)), Some(RequestId(5))));
-    }
-
-    #[test]
-    fn after_the_stop_nothing_is_started() {
-        let now = origin();
-        let mut pool = started(2, 0, now);
-        pool.stop_replacing();
-        for slot in pool.slots() {
-            pool.handle_ending(slot);
-            pool.handle_exit(slot, now);
-        }
-        assert_eq!((pool.alive(), pool.poll_start(now), pool.next_deadline()), (0, None, None));
+    /// What a slot has, for whoever wants to look at it.
+    pub fn occupant(&self, slot: SlotId) -> Option<Occupant> {
+        self.slot(slot).and_then(Slot::occupant)
     }
 }

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "system calls that std and nix do not wrap; each block carries its proof")]
 
+mod descriptors;
 mod fds;
 mod heap;
 mod page;
@@ -11,9 +12,10 @@ mod process;
 mod socket;
 mod spawn;
 
+pub use descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
 pub use fds::{open_descriptors_max, reserve_worker_descriptors};
 pub use heap::give_back_large_blocks;
 pub use page::SharedPage;
-pub use process::{Exit, Process, Usage, keep_ended_children};
+pub use process::{Exit, Process, Usage, adopt_orphans, keep_ended_children, monotonic_ns, reap_strangers};
 pub use socket::{bind_tcp, reset_on_close};
-pub use spawn::{SpawnError, Spawned, spawn_worker};
+pub use spawn::{OurEnds, SpawnError, Spawned, TheirEnds, make_ends, spawn_template};

@@ -41,6 +41,22 @@ impl Process {
         Ok(Process { pid, pidfd })
     }
 
+    /// Takes a process that somebody else says is a child of this one. A pid that is not is refused: nothing may be signalled on the word
+    /// of another.
+    pub fn adopt(pid: u32) -> io::Result<Process> {
+        let id = libc::id_t::from(pid);
+        // SAFETY: an all-zero siginfo is a valid value of that plain C structure, and waitid writes to a live local. WNOWAIT leaves a child
+        // that has ended unreaped, so that its pid cannot be given to another process before it is opened.
+        let known = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            libc::waitid(libc::P_PID, id, &mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+        };
+        if pid == 0 || known != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Process::open(pid)
+    }
+
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -85,6 +101,32 @@ pub fn keep_ended_children() {
     unsafe {
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
+}
+
+/// Makes this process the parent of orphans below it (`PR_SET_CHILD_SUBREAPER`, prctl(2)): workers are forked by way of a process that
+/// ends at once.
+pub fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: this option takes plain integers and touches no memory of ours.
+    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Reaps the children that have ended and that nobody waits for: what a template left behind when it died in mid-fork.
+pub fn reap_strangers(is_known: impl Fn(i32) -> bool) {
+    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    for pid in children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()).filter(|pid| !is_known(*pid)) {
+        let mut status = 0;
+        // SAFETY: waitpid writes to a live local; a child that lives is left alone.
+        unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
+    }
+}
+
+/// The clock that [`std::time::Instant`] reads on Linux, in nanoseconds: workers tell times by it.
+pub fn monotonic_ns() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
 impl AsFd for Process {

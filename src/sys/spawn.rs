@@ -1,4 +1,4 @@
-//! Starts one worker: fork and exec with its link, its status page, its standard error, and no other descriptor.
+//! Starts a template, by fork and exec, and makes what a worker that is forked from it is given.
 
 use std::fmt;
 use std::io;
@@ -14,31 +14,50 @@ use super::fds::duplicate_above_reserved;
 use super::page::SharedPage;
 use super::process::Process;
 
-/// A worker that was started and has said nothing yet.
+/// A template that was started and has said nothing yet.
 #[derive(Debug)]
 pub struct Spawned {
     pub process: Process,
-    /// The supervisor's end of the link, not blocking.
+    pub ends: OurEnds,
+}
+
+/// The supervisor's side of what it shares with one template or worker.
+#[derive(Debug)]
+pub struct OurEnds {
+    /// Not blocking.
     pub link: UnixStream,
     pub page: SharedPage,
 }
 
+/// The other side: to be given away, and closed here.
+#[derive(Debug)]
+pub struct TheirEnds {
+    pub link: OwnedFd,
+    pub page: OwnedFd,
+}
+
+/// Makes a link and a status page.
+pub fn make_ends() -> io::Result<(OurEnds, TheirEnds)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let (page, page_fd) = SharedPage::create()?;
+    Ok((OurEnds { link: ours, page }, TheirEnds { link: theirs.into(), page: page_fd }))
+}
+
 /// Starts `binary serve`. The environment is empty: what a guest may see is in the manifest, and what the operator's shell holds
-/// is none of a worker's business.
-pub fn spawn_worker(binary: &Path) -> Result<Spawned, SpawnError> {
+/// is none of a worker's business. It inherits its link, its status page, its standard error, and no other descriptor.
+pub fn spawn_template(binary: &Path) -> Result<Spawned, SpawnError> {
     let blame = |source| SpawnError { binary: binary.to_owned(), source };
-    let (ours, theirs) = UnixStream::pair().map_err(blame)?;
-    ours.set_nonblocking(true).map_err(blame)?;
-    let (page, page_fd) = SharedPage::create().map_err(blame)?;
-    let theirs = duplicate_above_reserved(&theirs).map_err(blame)?;
-    let page_fd = duplicate_above_reserved(&page_fd).map_err(blame)?;
+    let (ends, theirs) = make_ends().map_err(blame)?;
+    let link = duplicate_above_reserved(&theirs.link).map_err(blame)?;
+    let page = duplicate_above_reserved(&theirs.page).map_err(blame)?;
 
     let mut command = Command::new(binary);
     command.arg("serve").env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-    move_descriptors(&mut command, [(&theirs, LINK_FD), (&page_fd, STATUS_FD)]);
+    move_descriptors(&mut command, [(&link, LINK_FD), (&page, STATUS_FD)]);
     let child = command.spawn().map_err(blame)?;
     let process = Process::open(child.id()).map_err(blame)?;
-    Ok(Spawned { process, link: ours, page })
+    Ok(Spawned { process, ends })
 }
 
 /// Has the child move descriptors to the numbers that it expects. The copies at those numbers are the only ones that outlive `exec`.
@@ -58,18 +77,11 @@ fn move_descriptors(command: &mut Command, moves: [(&OwnedFd, i32); 2]) {
     unsafe { command.pre_exec(in_child) };
 }
 
-/// A worker could not be started.
+/// A template could not be started.
 #[derive(Debug)]
 pub struct SpawnError {
     binary: PathBuf,
     source: io::Error,
-}
-
-impl SpawnError {
-    /// True when another attempt cannot help: the binary is missing or is not one.
-    pub fn is_permanent(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
-    }
 }
 
 impl fmt::Display for SpawnError {
