@@ -8,7 +8,7 @@
 //!             ├→ check              `rusmd check`
 //!             └→ reactor ─┬→ http   bytes ↔ requests and responses    (no I/O, no clock)
 //!                         ├→ router method and path → route           (pure)
-//!                         ├→ queue, pool, request, timers             (pure)
+//!                         ├→ queue, pool, request, timers, blame      (pure)
 //!                         ├→ link   one worker's socket ↔ frames of rusmd-proto
 //!                         ├→ control status, metrics, commands of the operator and their socket
 //!                         └→ sys    processes, descriptors, pages: all the unsafe code
@@ -19,6 +19,7 @@
 
 pub mod answer;
 pub mod app;
+pub mod blame;
 pub mod check;
 pub mod cli;
 pub mod compile;

@@ -40,6 +40,12 @@ pub struct Server {
     pub worker_memory_bytes: u64,
     pub on_trap: OnTrap,
     pub sandbox: SandboxLevel,
+    /// 0 is never.
+    pub poison_deaths: usize,
+    pub poison_window: Duration,
+    pub poison_refuse: Duration,
+    /// 0 is never.
+    pub crash_loop_deaths: usize,
     /// Absolute, or relative to the working directory as the manifest's own path is.
     pub cache_dir: PathBuf,
 }
@@ -178,6 +184,26 @@ pub const SETTINGS: &[Setting] = &[
         "how workers are confined: as far as this machine allows, wholly or not served, not at all",
     ),
     row(
+        "poison-deaths",
+        Count(0, 100, |s| &mut s.poison_deaths),
+        "workers that the same request (component, action, path) may kill, one after the other, until it gets 503; 0 is off",
+    ),
+    row(
+        "poison-window-ms",
+        Milliseconds(1, DAY_MS, |s| &mut s.poison_window),
+        "in which time these deaths must lie to count together",
+    ),
+    row(
+        "poison-refuse-ms",
+        Milliseconds(1, DAY_MS, |s| &mut s.poison_refuse),
+        "how long such a request gets 503; twice as long each time that it kills again, up to an hour",
+    ),
+    row(
+        "crash-loop-deaths",
+        Count(0, 1000, |s| &mut s.crash_loop_deaths),
+        "workers that one component may kill, one after the other, until its requests get 503 for a while; 0 is off",
+    ),
+    row(
         "cache-dir",
         Directory("$XDG_CACHE_HOME/rusmd, ~/.cache/rusmd or /var/cache/rusmd", |s| &mut s.cache_dir),
         "where compiled components are kept; relative to the manifest",
@@ -225,6 +251,10 @@ impl Server {
             worker_memory_bytes: 0,
             on_trap: OnTrap::Reset,
             sandbox: SandboxLevel::BestEffort,
+            poison_deaths: 2,
+            poison_window: Duration::from_secs(60),
+            poison_refuse: Duration::from_secs(30),
+            crash_loop_deaths: 5,
             cache_dir,
         }
     }
