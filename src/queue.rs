@@ -105,6 +105,13 @@ impl Queue {
         self.entries.iter().take(self.offered + 1).map(|entry| entry.expires).min()
     }
 
+    /// The machine stood still for `leap`, which is not counted as waiting.
+    pub fn forgive(&mut self, leap: Duration) {
+        for entry in &mut self.entries {
+            entry.expires += leap;
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -89,6 +89,8 @@ pub struct Request {
     /// Everything that a worker must be sent to run this request from the beginning, while that is possible.
     pub frames: Vec<u8>,
     pub replay: Replay,
+    /// How often it has been given to a worker.
+    pub dispatches: u8,
     pub admitted: Instant,
     /// When the handler has had its time.
     pub deadline: Instant,
@@ -129,9 +131,9 @@ impl Trace {
 /// Whether another worker can be given this request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Replay {
-    /// All that was sent is still in [`Request::frames`], and no worker has died with it.
+    /// All that was sent is still in [`Request::frames`].
     Possible,
-    /// Too much of the body has been passed on, or this has been done once already.
+    /// Too much of the body has been passed on.
     Impossible,
 }
 
@@ -155,6 +157,7 @@ impl Request {
             window: WINDOW_BYTES,
             frames,
             replay: Replay::Possible,
+            dispatches: 0,
             admitted: now,
             deadline,
             trace: Trace::default(),

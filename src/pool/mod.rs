@@ -374,7 +374,7 @@ impl Pool {
     }
 
     /// The request that the slot's worker will go on with after the one that it has.
-    fn offered(&self, slot: SlotId) -> Option<RequestId> {
+    pub fn offered(&self, slot: SlotId) -> Option<RequestId> {
         match self.slot(slot)?.state {
             State::Leased { offer: Offer::Open(request), .. } | State::Ending { offer: Offer::Open(request), .. } => {
                 Some(request)
@@ -548,6 +548,10 @@ impl Pool {
         self.recount();
         let delay = if never_ready || unserved { delay } else { Duration::ZERO };
         Vacated { request, offered, never_ready, retirement, delay }
+    }
+
+    pub fn is_replacing(&self) -> bool {
+        self.replacing
     }
 
     /// From now on the workers that end are not replaced.

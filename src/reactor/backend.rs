@@ -1,6 +1,8 @@
-//! What lies behind the clients: requests in progress, the queue, the pool and the links of its workers.
+//! One generation, which is what lies behind the clients: a manifest with its requests in progress, its queue, its pool and the links of
+//! its workers.
 //!
-//! Touches a client only through [`Clients`], to answer it. `frames` holds what workers say, `workers` how they come and go.
+//! Touches a client only through [`Clients`], to answer it. `frames` holds what workers say, `workers` how they come and go, `template` the
+//! process that they are forked from, `dispatch` how requests get to them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,22 +11,28 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 use rusmd_proto::limits::{BODY_CHUNK_BYTES_MAX, WINDOW_BYTES};
 use rusmd_proto::message::encode_body;
-use rusmd_proto::{Kind, RequestHead, RequestId, Scheme, ToWorker, Trailers};
+use rusmd_proto::{Kind, RequestHead, RequestId, SandboxLevel, Scheme, ToWorker, Trailers};
 
 use crate::answer::Answer;
 use crate::app::{App, Lookup};
+use crate::blame::{Blame, Key, Verdict};
+use crate::config::settings::OnTrap;
+use crate::control::counters::{Outcome, RestartReason};
 use crate::http;
 use crate::link::Link;
 use crate::pool::{Pool, SlotId};
 use crate::queue::Queue;
-use crate::request::{ClientKey, Replay, Reply, Request, Requests, Stage, Upload};
+use crate::request::{ClientKey, GenerationId, Replay, Reply, Request, RequestRef, Requests, Stage, Upload};
+use crate::random::Random;
 use crate::router::Params;
 use crate::sys::{Process, SharedPage};
 use crate::timers::{Armed, Timers};
 
+use super::Settings;
 use super::clients::Clients;
 use super::report;
-use super::{Settings, Source};
+use super::source::{Member, Source};
+use super::template::Template;
 
 /// A request is given to a worker once its body is whole, or once this much of it is there: a body that trickles in holds no worker.
 pub const COLLECT_BYTES: usize = 64 * 1024;
@@ -38,12 +46,17 @@ const SPARE_FRAMES_BYTES_MAX: usize = 16 * 1024;
 /// One worker process and everything that the supervisor shares with it.
 #[derive(Debug)]
 pub(super) struct Worker {
-    pub process: Process,
+    /// Absent until its template has said which process it is.
+    pub process: Option<Process>,
     pub link: Link,
     pub page: SharedPage,
     pub started_at: Instant,
     /// Nothing that it says counts any more, for this reason.
     pub silenced: Option<String>,
+    /// Why this process killed it, if it did.
+    pub killed: Option<RestartReason>,
+    /// When it is killed unless it has thrown away what was taken back from it.
+    pub discard_by: Option<Instant>,
     pub armed: Armed,
     talking: bool,
 }
@@ -51,17 +64,36 @@ pub(super) struct Worker {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Backend {
+    pub(super) id: GenerationId,
+    /// Counted from 1, for the operator.
+    pub(super) number: u64,
+    pub(super) standing: Standing,
     pub(super) app: App,
+    /// The app knows what the template found.
+    pub(super) is_settled: bool,
     pub(super) pool: Pool,
     pub(super) queue: Queue,
     pub(super) requests: Requests,
     pub(super) workers: Vec<Option<Worker>>,
+    pub(super) template: Template,
+    pub(super) blame: Blame,
+    pub(super) random: Random,
     pub(super) timers: Timers<SlotId>,
     pub(super) request_timeout: Duration,
     pub(super) kill_grace: Duration,
+    pub(super) on_trap: OnTrap,
+    /// Zero is never.
+    pub(super) slow_after: Duration,
     pub(super) worker_binary: PathBuf,
+    pub(super) sandbox_reached: SandboxLevel,
+    pub(super) sandbox_missing: Vec<String>,
     /// A worker has been ready once.
     pub(super) proven: bool,
+    /// Workers in a row that ended before they were ready.
+    pub(super) start_failures: u32,
+    /// Requests that are over and not accounted for yet, and dispatches.
+    pub(super) finished: Vec<Request>,
+    pub(super) dispatched_again: u64,
     /// Links with something to say in this turn.
     talkers: Vec<SlotId>,
     /// Links that had more to read than their share of a turn.
@@ -69,20 +101,44 @@ pub struct Backend {
     spare_frames: Vec<Vec<u8>>,
 }
 
+/// Where a generation is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// Its workers are not ready yet; another generation serves, or none.
+    Starting,
+    /// New requests go to it.
+    Current,
+    /// It finishes what it has.
+    Draining,
+}
+
 impl Backend {
-    pub fn new(app: App, settings: &Settings, now: Instant, seed: u64) -> Backend {
-        let pool = Pool::new(settings.workers, settings.spare_workers, now);
+    pub fn new(app: App, settings: &Settings, id: GenerationId, number: u64, now: Instant, seed: u64) -> Backend {
         Backend {
-            workers: pool.slots().map(|_| None).collect(),
+            id,
+            number,
+            standing: Standing::Starting,
+            slow_after: app.config().log.slow_after,
             app,
-            pool,
+            is_settled: false,
+            workers: Vec::new(),
+            pool: Pool::new(settings.workers, settings.spare_workers, settings.recycling, now, seed),
             queue: Queue::new(settings.queue_length, settings.queue_timeout),
             requests: Requests::new(seed),
+            template: Template::new(now),
+            blame: Blame::new(settings.blame, seed),
+            random: Random::new(seed),
             timers: Timers::default(),
             request_timeout: settings.request_timeout,
             kill_grace: settings.kill_grace,
+            on_trap: settings.on_trap,
             worker_binary: settings.worker_binary.clone(),
+            sandbox_reached: SandboxLevel::Off,
+            sandbox_missing: Vec::new(),
             proven: false,
+            start_failures: 0,
+            finished: Vec::new(),
+            dispatched_again: 0,
             talkers: Vec::new(),
             unread_links: Vec::new(),
             spare_frames: Vec::new(),
@@ -107,8 +163,18 @@ impl Backend {
         self.proven
     }
 
+    /// Workers are still to be started when some are missing.
+    pub(super) fn wants_workers(&self) -> bool {
+        self.pool.is_replacing()
+    }
+
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.timers.next(), self.queue.next_expiry(), self.pool.next_deadline()].into_iter().flatten().min()
+        // Without a template the pool has to wait for it, whatever its own times.
+        let pool = self.pool.next_deadline().filter(|_| self.template.is_running());
+        [self.timers.next(), self.queue.next_expiry(), pool, self.template_deadline(), self.blame.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub fn has_work(&self) -> bool {
@@ -130,6 +196,11 @@ impl Backend {
             Lookup::Handler { component, action, path } => (component, action, path),
             Lookup::Answer(answer) => return Err((id, answer)),
         };
+        if !self.blame.is_empty()
+            && let Some(answer) = refusal(self.blame.verdict(Key { component, action, path: &path }, now))
+        {
+            return Err((id, answer));
+        }
         let body_bytes = match head.body {
             http::BodyLength::None => Some(0),
             http::BodyLength::Known(bytes) => Some(bytes),
@@ -215,8 +286,8 @@ impl Backend {
     }
 
     /// The rest of the body will not come.
-    pub fn abort_body(&mut self, id: RequestId) {
-        self.withdraw(id);
+    fn abort_body(&mut self, id: RequestId, now: Instant) {
+        self.withdraw(id, now);
         let Some(request) = self.requests.get_mut(id) else { return };
         match request.stage {
             Stage::Reading | Stage::Queued => self.forget(id),
@@ -234,8 +305,11 @@ impl Backend {
     }
 
     /// The client has left. A handler that has the request runs to its end; one that does not never starts.
-    pub fn leave(&mut self, id: RequestId) {
-        self.abort_body(id);
+    pub fn leave(&mut self, id: RequestId, now: Instant) {
+        if let Some(request) = self.requests.get_mut(id) {
+            request.trace.conclude(Outcome::ClientLeft, now);
+        }
+        self.abort_body(id, now);
         if let Some(request) = self.requests.get_mut(id) {
             request.client = None;
             let window = request.window;
@@ -326,139 +400,27 @@ impl Backend {
 
     /// Writes what the links have to say: once in each turn.
     pub fn flush_links(&mut self, registry: &Registry) {
+        let generation = self.id;
         while let Some(slot) = self.talkers.pop() {
             if let Some(worker) = worker(&mut self.workers, slot) {
                 worker.talking = false;
                 worker.link.flush();
-                watch(&mut worker.link, slot, registry);
+                watch(&mut worker.link, Member { generation, slot }, registry);
             }
-        }
-    }
-
-    /// Gives the request to a worker, or to the queue.
-    pub(super) fn admit(&mut self, id: RequestId, now: Instant) -> Result<(), Answer> {
-        if self.queue.is_empty() && self.hand_over(id, now) {
-            return Ok(());
-        }
-        if self.queue.push(id, now).is_err() {
-            self.forget(id);
-            return Err(Answer::OVERLOADED);
-        }
-        if let Some(request) = self.requests.get_mut(id) {
-            request.stage = Stage::Queued;
-        }
-        Ok(())
-    }
-
-    /// Gives queued requests to workers that are free, and offers the next ones to workers that are not: such a worker goes on without
-    /// a pause, and without a sleep, when it is done. The clients are touched, for their bodies may go on.
-    pub fn dispatch(&mut self, clients: &mut Clients, now: Instant) {
-        while self.pool.has_room() {
-            let Some((id, offered)) = self.queue.front() else { return };
-            // What a busy worker has been offered goes to the free one, unless the busy one has just taken it up.
-            let taken_up = offered && !self.withdraw(id);
-            // In any case its turn is over, so that this loop ends.
-            self.queue.remove(id);
-            if !taken_up
-                && self.hand_over(id, now)
-                && let Some(client) = self.requests.get(id).and_then(|request| request.client)
-            {
-                clients.touch(client);
-            }
-        }
-        for _ in 0..self.pool.offerable_max() {
-            if !self.offer_next() {
-                return;
-            }
-        }
-    }
-
-    /// Offers the next request to a busy worker. False when there is nothing to offer, or nobody to offer it to.
-    fn offer_next(&mut self) -> bool {
-        let Some(id) = self.queue.next_to_offer() else { return false };
-        let Some(request) = self.requests.get_mut(id) else { return false };
-        // Only what can be sent whole, and sent again, can be taken back.
-        if request.upload != Upload::Over || request.replay != Replay::Possible {
-            return false;
-        }
-        let Some(slot) = self.pool.poll_offerable() else { return false };
-        match worker(&mut self.workers, slot) {
-            Some(worker) if worker.page.is_offer_settled() => {
-                worker.page.store_offer(id);
-                worker.link.send_frames(&request.frames);
-                request.stage = Stage::Offered { slot };
-                self.queue.handle_offered();
-                self.pool.handle_offered(slot, id);
-                self.talk(slot);
-            }
-            // It has not even taken up the one before.
-            Some(_) | None => self.pool.handle_unoffered(slot),
-        }
-        true
-    }
-
-    /// Takes back a request that is offered. False if it is not, or if its worker has taken it up: then it is that worker's.
-    pub(super) fn withdraw(&mut self, id: RequestId) -> bool {
-        let Some(request) = self.requests.get_mut(id) else { return false };
-        let Stage::Offered { slot } = request.stage else { return false };
-        let Some(worker) = worker(&mut self.workers, slot) else { return false };
-        if worker.page.withdraw_offer(id) {
-            request.stage = Stage::Queued;
-            self.pool.handle_withdrawn(slot);
-            self.queue.handle_withdrawn(id);
-            true
-        } else {
-            request.stage = Stage::Sent { slot };
-            self.queue.remove(id);
-            false
-        }
-    }
-
-    /// The worker in `slot` goes on with the request that it was offered.
-    pub(super) fn go_on(&mut self, id: RequestId, slot: SlotId, now: Instant) {
-        self.queue.remove(id);
-        let Some(request) = self.requests.get_mut(id) else { return };
-        request.stage = Stage::Sent { slot };
-        request.deadline = now + self.request_timeout;
-        let deadline = request.deadline;
-        if let Some(worker) = worker(&mut self.workers, slot) {
-            self.timers.arm(slot, &mut worker.armed, Some(deadline));
-        }
-    }
-
-    fn hand_over(&mut self, id: RequestId, now: Instant) -> bool {
-        let Some(slot) = self.requests.get(id).and_then(|_| self.pool.lease(id)) else { return false };
-        if let (Some(request), Some(worker)) = (self.requests.get(id), worker(&mut self.workers, slot)) {
-            worker.page.store_offer(id);
-            worker.link.send_frames(&request.frames);
-        }
-        self.talk(slot);
-        self.go_on(id, slot, now);
-        true
-    }
-
-    /// Answers the requests that have waited too long.
-    pub fn shed_expired(&mut self, clients: &mut Clients, now: Instant) {
-        while let Some(id) = self.queue.expired(now) {
-            let Some(request) = self.requests.get(id) else {
-                self.queue.remove(id);
-                continue;
-            };
-            if let Stage::Offered { .. } = request.stage
-                && !self.withdraw(id)
-            {
-                self.queue.remove(id);
-                continue;
-            }
-            report::shed(id, self.queue.len());
-            self.answer(clients, id, &Answer::OVERLOADED, now);
-            self.forget(id);
         }
     }
 
     /// Answers a request's client in the guest's place. After the head is out, all that is left is to cut.
-    pub(super) fn answer(&mut self, clients: &mut Clients, id: RequestId, answer: &Answer, now: Instant) {
+    pub(super) fn answer(
+        &mut self,
+        clients: &mut Clients,
+        id: RequestId,
+        answer: &Answer,
+        outcome: Outcome,
+        now: Instant,
+    ) {
         let Some(request) = self.requests.get_mut(id) else { return };
+        request.trace.conclude(outcome, now);
         let Some(client) = request.client.take().and_then(|key| clients.get_mut(key)) else { return };
         client.request = None;
         let head_out = match request.stage {
@@ -468,6 +430,7 @@ impl Backend {
         if head_out {
             client.connection.break_off(now);
         } else {
+            request.trace.status = answer.status;
             report::respond(&mut client.connection, answer, id, now);
         }
         let key = client.key;
@@ -479,13 +442,31 @@ impl Backend {
         if self.is_queued(id) {
             self.queue.remove(id);
         }
-        if let Some(request) = self.requests.remove(id) {
-            let mut frames = request.frames;
-            if self.spare_frames.len() < SPARE_FRAMES_MAX && frames.capacity() <= SPARE_FRAMES_BYTES_MAX {
-                frames.clear();
-                self.spare_frames.push(frames);
-            }
+        self.finished.extend(self.requests.remove(id));
+    }
+
+    /// Takes back the memory of a request that is over and accounted for.
+    pub(super) fn recycle(&mut self, request: Request) {
+        let mut frames = request.frames;
+        if self.spare_frames.len() < SPARE_FRAMES_MAX && frames.capacity() <= SPARE_FRAMES_BYTES_MAX {
+            frames.clear();
+            self.spare_frames.push(frames);
         }
+    }
+
+    /// How the client of a request names it.
+    pub(super) fn reference(&self, id: RequestId) -> RequestRef {
+        RequestRef { generation: self.id, id }
+    }
+}
+
+/// What a request gets that may not go to a worker.
+pub(super) fn refusal(verdict: Verdict) -> Option<Answer> {
+    let seconds = Duration::from_secs;
+    match verdict {
+        Verdict::Admit => None,
+        Verdict::Poisoned { retry_after_s } => Some(Answer::poisoned(seconds(retry_after_s))),
+        Verdict::Suspended { retry_after_s } => Some(Answer::suspended(seconds(retry_after_s))),
     }
 }
 
@@ -493,12 +474,12 @@ impl Backend {
 const RETAIN_BYTES: usize = WINDOW_BYTES as usize + BODY_CHUNK_BYTES_MAX;
 
 /// Has the poll wait for what the link waits for.
-fn watch(link: &mut Link, slot: SlotId, registry: &Registry) {
+fn watch(link: &mut Link, member: Member, registry: &Registry) {
     let wanted = link.wanted_interest();
     if *link.interest() != wanted {
         *link.interest() = wanted;
-        if let Err(error) = registry.reregister(link.source(), Source::Link(slot).token(), wanted) {
-            log::error!("cannot wait for the worker in slot {slot}: {error}");
+        if let Err(error) = registry.reregister(link.source(), Source::Link(member).token(), wanted) {
+            log::error!("cannot wait for the worker in slot {}: {error}", member.slot);
         }
     }
 }
@@ -508,7 +489,28 @@ pub(super) fn worker(workers: &mut [Option<Worker>], slot: SlotId) -> Option<&mu
 }
 
 impl Worker {
-    pub(super) fn new(process: Process, link: Link, page: SharedPage, started_at: Instant) -> Worker {
-        Worker { process, link, page, started_at, silenced: None, armed: Armed::default(), talking: false }
+    pub(super) fn new(link: Link, page: SharedPage, started_at: Instant) -> Worker {
+        Worker {
+            process: None,
+            link,
+            page,
+            started_at,
+            silenced: None,
+            killed: None,
+            discard_by: None,
+            armed: Armed::default(),
+            talking: false,
+        }
+    }
+
+    /// 0 while it is not known.
+    pub(super) fn pid(&self) -> i32 {
+        self.process.as_ref().map_or(0, Process::pid)
+    }
+
+    pub(super) fn signal(&self, signal: i32) {
+        if let Some(process) = &self.process {
+            process.signal(signal);
+        }
     }
 }

@@ -12,9 +12,10 @@ use rusmd_proto::{
 };
 
 use crate::answer::Answer;
-use crate::app::WrongComponents;
+use crate::config::settings::OnTrap;
+use crate::control::counters::Outcome;
 use crate::http;
-use crate::pool::{Released, SlotId};
+use crate::pool::{Released, Retirement, SlotId};
 use crate::request::{Reply, Stage, Upload};
 
 use super::backend::{Backend, worker};
@@ -60,22 +61,23 @@ impl Backend {
         now: Instant,
     ) -> Result<(), Violation> {
         match ToSupervisor::decode(frame).map_err(Violation::Codec)? {
-            ToSupervisor::Ready(ready) => {
-                if ready.build != rusmd_proto::BUILD {
-                    return Err(Violation::OtherBuild(ready.build.to_owned()));
-                }
+            ToSupervisor::Begun => {
                 if !self.pool.handle_ready(slot) {
-                    return Err(Violation::Unexpected("Ready"));
+                    return Err(Violation::Unexpected("Begun"));
                 }
                 if let Some(entry) = worker(&mut self.workers, slot) {
                     let took = now.saturating_duration_since(entry.started_at);
-                    log::debug!("worker {} in slot {slot} is ready after {took:.1?}", entry.process.pid());
+                    log::debug!("worker {} in slot {slot} is ready after {took:.1?}", entry.pid());
                 }
-                if self.proven {
-                    return Ok(());
-                }
-                self.app.settle(&ready).map_err(|WrongComponents| Violation::Unexpected("list of components"))?;
+                self.start_failures = 0;
                 self.proven = true;
+                Ok(())
+            }
+            ToSupervisor::Ready(_) | ToSupervisor::Forked { .. } | ToSupervisor::ForkFailed(_) => {
+                Err(Violation::Unexpected("message of a template"))
+            }
+            ToSupervisor::Backtrace { id, backtrace } => {
+                report::slow_backtrace(id, backtrace);
                 Ok(())
             }
             ToSupervisor::Refused(refused) => Err(Violation::Refused(refused.message.to_owned())),
@@ -109,7 +111,12 @@ impl Backend {
                 report::guest_line(id, &line);
                 Ok(())
             }
-            ToSupervisor::Done { id } if self.pool.handle_discarded(slot, id) => Ok(()),
+            ToSupervisor::Done { id } if self.pool.handle_discarded(slot, id) => {
+                if let Some(entry) = worker(&mut self.workers, slot) {
+                    entry.discard_by = None;
+                }
+                Ok(())
+            }
             ToSupervisor::Done { id } => {
                 self.check_named(slot, id, "Done")?;
                 self.handle_done(id, slot, clients, now)
@@ -171,10 +178,11 @@ impl Backend {
             let response = http::ResponseHead { status: head.status, headers, body_length: head.body_bytes };
             if let Err(error) = client.connection.respond_head(&response, now) {
                 report::failed(&self.app, request, FailureCause::InvalidResponse, &error.to_string(), "");
-                self.answer(clients, id, &Answer::CRASHED, now);
+                self.answer(clients, id, &Answer::CRASHED, Outcome::InvalidResponse, now);
                 self.stop_guest(id, slot);
                 return;
             }
+            request.trace.status = head.status;
             let key = client.key;
             clients.touch(key);
         }
@@ -201,12 +209,13 @@ impl Backend {
                 if let Err(error) = client.connection.respond_body(bytes, now) {
                     report::failed(&self.app, request, FailureCause::InvalidResponse, &error.to_string(), "");
                     let slot = request.slot();
-                    self.answer(clients, id, &Answer::CRASHED, now);
+                    self.answer(clients, id, &Answer::CRASHED, Outcome::InvalidResponse, now);
                     if let Some(slot) = slot {
                         self.stop_guest(id, slot);
                     }
                     return Ok(());
                 }
+                request.trace.body_bytes += bytes.len() as u64;
                 clients.touch(key);
             }
             None => self.refill_window(id, 0),
@@ -225,10 +234,11 @@ impl Backend {
         if let Some(client) = request.client.and_then(|key| clients.get_mut(key)) {
             if let Err(error) = client.connection.respond_end(trailers, now) {
                 report::failed(&self.app, request, FailureCause::InvalidResponse, &error.to_string(), "");
-                self.answer(clients, id, &Answer::CRASHED, now);
+                self.answer(clients, id, &Answer::CRASHED, Outcome::InvalidResponse, now);
             } else {
                 client.request = None;
                 request.client = None;
+                request.trace.conclude(Outcome::Served, now);
                 let key = client.key;
                 clients.touch(key);
             }
@@ -254,16 +264,22 @@ impl Backend {
             | Stage::Finishing { .. } => {}
         }
         report::failed(&self.app, request, failure.cause, failure.message, failure.backtrace);
-        let answer = match failure.cause {
-            FailureCause::Interrupted => Answer::TIMED_OUT,
-            FailureCause::Trap
-            | FailureCause::Memory
-            | FailureCause::NoResponse
-            | FailureCause::InvalidResponse
-            | FailureCause::Internal => Answer::CRASHED,
+        let (answer, outcome) = match failure.cause {
+            FailureCause::Interrupted => (Answer::TIMED_OUT, Outcome::TimedOut),
+            FailureCause::Trap => (Answer::CRASHED, Outcome::Trap),
+            FailureCause::Memory => (Answer::CRASHED, Outcome::MemoryLimit),
+            FailureCause::NoResponse => (Answer::CRASHED, Outcome::NoResponse),
+            FailureCause::InvalidResponse => (Answer::CRASHED, Outcome::InvalidResponse),
+            FailureCause::Internal => (Answer::CRASHED, Outcome::InternalError),
         };
         let slot = request.slot();
-        self.answer(clients, id, &answer, now);
+        self.answer(clients, id, &answer, outcome, now);
+        if let (FailureCause::Trap | FailureCause::Memory, OnTrap::Exit, Some(slot)) = (failure.cause, self.on_trap, slot) {
+            if let Some(offered) = self.pool.offered(slot) {
+                self.withdraw(offered, now);
+            }
+            self.pool.retire(slot, Retirement::Trap);
+        }
         if let (Some(request), Some(slot)) = (self.requests.get_mut(id), slot) {
             request.stage = Stage::Finishing { slot };
         }
@@ -304,7 +320,7 @@ impl Backend {
                 Stage::Sent { .. } | Stage::HeadOut { .. } => {
                     let message = "the worker ended the request without a response";
                     report::failed(&self.app, request, FailureCause::NoResponse, message, "");
-                    self.answer(clients, id, &Answer::CRASHED, now);
+                    self.answer(clients, id, &Answer::CRASHED, Outcome::NoResponse, now);
                 }
                 Stage::Reading
                 | Stage::Queued
@@ -313,14 +329,29 @@ impl Backend {
                 | Stage::Interrupted { .. } => {}
             }
         }
+        self.note_start(id, slot);
+        self.acquit(id);
         self.forget(id);
-        match self.pool.release(slot) {
+        match self.pool.release(slot, now, self.kill_grace) {
             Released::Free => Ok(()),
+            Released::Retire(why) => {
+                self.dismiss(slot, why);
+                Ok(())
+            }
             Released::Next(next) => {
                 self.go_on(next, slot, now);
                 Ok(())
             }
             Released::HadNone => Err(Violation::Unexpected("Done")),
+        }
+    }
+
+    /// When the guest was given control, by its worker's word.
+    fn note_start(&mut self, id: RequestId, slot: SlotId) {
+        if let (Some(request), Some(entry)) = (self.requests.get_mut(id), worker(&mut self.workers, slot))
+            && entry.page.started() == id
+        {
+            request.trace.started_ns = entry.page.started_at_ns().max(1);
         }
     }
 

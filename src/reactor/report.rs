@@ -6,17 +6,24 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rusmd_proto::{FailureCause, LogLevel, LogLine, RequestId};
+use rusmd_proto::{FailureCause, LogLevel, LogLine, Ready, RequestId, SandboxLevel};
 
 use crate::answer::Answer;
 use crate::app::App;
+use crate::blame::Change;
+use crate::control::counters::RestartReason;
 use crate::http::{Connection, Header, ResponseHead};
-use crate::pool::{SlotId, Vacated};
+use crate::pool::SlotId;
 use crate::request::{Request, Upload};
 use crate::sys::{Exit, Usage};
 
+use super::deaths::Death;
+
 /// Log target of everything that concerns one request.
 const REQUEST: &str = "rusmd::request";
+
+/// Log target of the slow-request log.
+const SLOW: &str = "rusmd::slow";
 
 /// Log target of what guests write.
 const GUEST: &str = "guest";
@@ -31,7 +38,7 @@ pub fn respond(connection: &mut Connection, answer: &Answer, id: RequestId, now:
     }
     let mut extra: [Header<'_>; 2] = [("", b""), ("", b"")];
     let mut count = 0;
-    let fields = [("allow", answer.allow.as_deref()), ("retry-after", answer.retry_after)];
+    let fields = [("allow", answer.allow.as_deref()), ("retry-after", answer.retry_after.as_deref())];
     for (name, value) in fields {
         if let Some(value) = value {
             extra[count] = (name, value.as_bytes());
@@ -78,10 +85,53 @@ fn guest_backtrace(id: RequestId, backtrace: &str) {
 }
 
 /// The worker died with this request.
-pub fn died(app: &App, request: &Request, pid: i32, exit: Exit, now: Instant) {
+pub fn died(app: &App, request: &Request, pid: i32, exit: Exit, usage: Usage, now: Instant) {
     let (id, what) = (request.id, Subject(app, request));
     let age = now.saturating_duration_since(request.admitted);
-    log::error!(target: REQUEST, "{id} {what}: worker {pid} ended with {exit} after {age:.1?}");
+    log::error!(target: REQUEST, "{id} {what}: worker {pid} ended with {exit} after {age:.1?} ({usage})");
+}
+
+/// A request was given to a worker that does not take it up.
+pub fn not_taken_up(id: RequestId, slot: SlotId, pid: i32) {
+    log::warn!(target: REQUEST, "{id} was not taken up by worker {pid} in slot {slot}: another worker gets it");
+}
+
+/// A worker does not even throw away what was taken back from it.
+pub fn hung(slot: SlotId, pid: i32, grace: Duration) {
+    log::error!("killing worker {pid} in slot {slot}: it has not reacted for {grace:?}");
+}
+
+/// A request runs for longer than `slow-ms`.
+pub fn slow(app: &App, request: &Request, after: Duration) {
+    let (id, what, pid) = (request.id, Subject(app, request), request.trace.pid);
+    log::warn!(target: SLOW, "{id} {what}: still running in worker {pid} after {after:?}");
+}
+
+/// Where the guest of a slow request is.
+pub fn slow_backtrace(id: RequestId, backtrace: &str) {
+    if backtrace.is_empty() {
+        log::warn!(target: SLOW, "{id} its guest waits for the host");
+    } else {
+        log::warn!(target: SLOW, "{id} guest backtrace:\n    {}", Indented(backtrace));
+    }
+}
+
+/// Who is refused from now on because of what it did, and who no longer.
+pub fn blame(app: &App, changes: &[Change]) {
+    for change in changes {
+        log::log!(change.level(), "{}", change.sentence(app.component_name(change.component()).unwrap_or("?")));
+    }
+}
+
+/// How the workers are confined.
+pub fn sandbox(wanted: SandboxLevel, ready: &Ready<'_>) {
+    let reached = ready.sandbox.name();
+    if ready.sandbox_missing.is_empty() {
+        log::info!("sandbox: {reached}");
+    } else {
+        let missing = Printable(&ready.sandbox_missing.join(", ")).to_string();
+        log::warn!("sandbox: {reached}, where {} was wanted: without {missing}", wanted.name());
+    }
 }
 
 /// The deadline has passed.
@@ -120,13 +170,32 @@ pub fn guest_line(id: RequestId, line: &LogLine<'_>) {
     log::log!(target: GUEST, level, "{id} {}: {}", Printable(line.target), Indented(line.message));
 }
 
-/// A worker's process has ended when nobody had asked for it.
-pub fn worker_ended(slot: SlotId, pid: i32, exit: Exit, usage: Usage, vacated: Vacated) {
-    let level = if vacated.never_ready || exit != Exit::Code(0) { log::Level::Error } else { log::Level::Info };
-    let Vacated { never_ready, delay, .. } = vacated;
-    let when = if never_ready { " before it was ready" } else { "" };
+/// A worker's process has ended.
+pub fn worker_ended(death: &Death, usage: Usage, delay: Duration, is_replaced: bool) {
+    let Death { pid, slot, exit, reason, never_ready, .. } = death;
+    let is_wanted = match reason {
+        RestartReason::MaxRequests
+        | RestartReason::MaxAge
+        | RestartReason::Memory
+        | RestartReason::Trap
+        | RestartReason::ScaledDown
+        | RestartReason::Reload => true,
+        RestartReason::Crashed
+        | RestartReason::Killed
+        | RestartReason::Hung
+        | RestartReason::Protocol
+        | RestartReason::StartFailed
+        | RestartReason::Other => !is_replaced,
+    };
+    let level = match (is_wanted, exit) {
+        (true, _) => log::Level::Debug,
+        (false, Exit::Code(0)) => log::Level::Info,
+        (false, Exit::Code(_) | Exit::Signal(_)) => log::Level::Error,
+    };
+    let when = if *never_ready { " before it was ready" } else { "" };
+    let why = if is_wanted { format!(" ({})", reason.name()) } else { String::new() };
     let next = if delay.is_zero() { String::new() } else { format!("; the next one starts in {delay:?}") };
-    log::log!(level, "worker {pid} in slot {slot} ended with {exit}{when} ({usage}){next}");
+    log::log!(level, "worker {pid} in slot {slot} ended with {exit}{when}{why} ({usage}){next}");
 }
 
 /// `GET /users/7 (api#show)`, as far as it is known.

@@ -1,119 +1,131 @@
 //! How workers come and go: start, reading their links, interruption, kill, death and its consequences.
 
-use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Instant;
 
+use mio::Registry;
 use mio::unix::SourceFd;
-use mio::{Interest, Registry};
 use rusmd_proto::limits::WINDOW_BYTES;
-use rusmd_proto::{Frame, FrameBuffer, FrameError, FrameHeader, Hello, ToWorker};
-use std::os::fd::{AsFd, AsRawFd};
+use rusmd_proto::{Frame, FrameBuffer, FrameError, FrameHeader, RequestId, ToWorker};
 
 use crate::answer::Answer;
-use crate::config::Severity;
-use crate::link::{Link, Received};
-use crate::pool::SlotId;
-use crate::request::{Replay, Stage, Upload};
-use crate::sys::{self, Spawned};
+use crate::blame::Key;
+use crate::control::counters::{Outcome, RestartReason};
+use crate::link::Received;
+use crate::pool::{Retirement, SlotId, Vacated};
+use crate::request::{Stage, Upload};
+use crate::sys::{self, Exit, Usage};
 use crate::timers::Timers;
 
 use super::backend::{Backend, Worker, worker};
 use super::clients::Clients;
+use super::deaths::Death;
+use super::dispatch::may_be_sent_again;
 use super::frames::Violation;
-use super::{Phase, Reactor, ReactorError, Source, report};
+use super::report;
 
 /// Reads from one link in one turn, so that a worker that talks without end does not hold up the others.
 const READS_PER_TURN: usize = 16;
 
-impl Reactor {
-    /// Starts the workers that are missing.
-    pub(super) fn start_workers(&mut self, now: Instant) -> Result<(), ReactorError> {
-        while let Some(slot) = self.backend.pool.poll_start(now) {
-            if let Err(error) = self.backend.start_worker(slot, self.poll.registry(), now) {
-                if self.phase == Phase::Starting {
-                    return Err(ReactorError::NoWorker { reason: report::chain(&error) });
-                }
-                let vacated = self.backend.pool.handle_exit(slot, now);
-                log::error!("{}; next attempt in {:?}", report::chain(&error), vacated.delay);
-            }
-        }
-        Ok(())
-    }
-
+impl Backend {
     /// Something has happened on a worker's link.
-    pub(super) fn handle_link(&mut self, slot: SlotId, now: Instant) {
-        self.backend.resume_talk(slot);
-        self.backend.read_link(slot, &mut self.scratch, &mut self.clients, now);
-        self.after_frames();
+    pub(super) fn handle_link(&mut self, slot: SlotId, scratch: &mut [u8], clients: &mut Clients, now: Instant) {
+        self.resume_talk(slot);
+        self.read_link(slot, scratch, clients, now);
     }
 
     /// Reads on where a link had more than its share of the last turn.
-    pub(super) fn read_unread_links(&mut self, now: Instant) {
-        for slot in std::mem::take(&mut self.backend.unread_links) {
-            self.backend.read_link(slot, &mut self.scratch, &mut self.clients, now);
-        }
-        self.after_frames();
-    }
-
-    fn after_frames(&mut self) {
-        if self.phase == Phase::Starting && self.backend.is_proven() {
-            self.begin_serving();
-        }
-    }
-
-    fn begin_serving(&mut self) {
-        self.phase = Phase::Serving;
-        for (severity, problem) in self.backend.app().problems() {
-            match severity {
-                Severity::Error | Severity::Unserved => log::error!("{problem}"),
-                Severity::Warning => log::warn!("{problem}"),
-            }
-        }
-        if let Err(error) = self.listeners.open(self.poll.registry()) {
-            log::error!("cannot wait for connections: {error}");
-        }
-        for address in self.listeners.addresses() {
-            report::listening(address);
+    pub(super) fn read_unread_links(&mut self, scratch: &mut [u8], clients: &mut Clients, now: Instant) {
+        for slot in std::mem::take(&mut self.unread_links) {
+            self.read_link(slot, scratch, clients, now);
         }
     }
 
     /// A worker's process may have ended.
-    pub(super) fn handle_process(&mut self, slot: SlotId, now: Instant) -> Result<(), ReactorError> {
-        let Some(entry) = worker(&mut self.backend.workers, slot) else { return Ok(()) };
-        let (exit, usage) = match entry.process.try_reap() {
-            Ok(Some(ended)) => ended,
-            Ok(None) => return Ok(()),
-            Err(source) => return Err(ReactorError::System { what: "reap a worker", source }),
+    pub(super) fn handle_process(
+        &mut self,
+        slot: SlotId,
+        registry: &Registry,
+        scratch: &mut [u8],
+        clients: &mut Clients,
+        now: Instant,
+    ) -> Option<Death> {
+        let process = worker(&mut self.workers, slot)?.process.as_ref()?;
+        let (exit, usage) = match process.try_reap() {
+            Ok(ended) => ended?,
+            Err(error) => {
+                log::error!("cannot reap worker {}: {error}", process.pid());
+                return None;
+            }
         };
         // What it said before its end still counts.
-        self.backend.read_link(slot, &mut self.scratch, &mut self.clients, now);
-        self.after_frames();
-        let Some(ended) = self.backend.take_worker(slot, self.poll.registry()) else { return Ok(()) };
-        let wanted = matches!(self.phase, Phase::Stopping { .. } | Phase::Stopped);
-        let vacated = self.backend.pool.handle_exit(slot, now);
-        if !wanted {
-            report::worker_ended(slot, ended.process.pid(), exit, usage, vacated);
-        }
+        self.read_link(slot, scratch, clients, now);
+        let ended = self.take_worker(slot, registry)?;
+        let vacated = self.pool.handle_exit(slot, now);
+        self.start_failures = if vacated.never_ready { self.start_failures.saturating_add(1) } else { 0 };
+        let death = self.describe_death(slot, &ended, exit, vacated, now);
+        report::worker_ended(&death, usage, vacated.delay, self.wants_workers());
         for id in [vacated.request, vacated.offered].into_iter().flatten() {
-            self.backend.handle_orphan(id, &ended, exit, &mut self.clients, now);
+            self.handle_orphan(id, &ended, exit, usage, clients, now);
         }
-        if self.phase == Phase::Starting {
-            let reason = ended.silenced.unwrap_or_else(|| format!("it ended with {exit}"));
-            return Err(ReactorError::NoWorker { reason });
+        Some(death)
+    }
+
+    fn describe_death(&self, slot: SlotId, ended: &Worker, exit: Exit, vacated: Vacated, now: Instant) -> Death {
+        let reason = match (ended.killed, vacated.retirement, exit) {
+            (Some(reason), _, _) => reason,
+            _ if vacated.never_ready => RestartReason::StartFailed,
+            (None, Some(retirement), Exit::Code(0)) => match retirement {
+                Retirement::Requests => RestartReason::MaxRequests,
+                Retirement::Age => RestartReason::MaxAge,
+                Retirement::Trap => RestartReason::Trap,
+                Retirement::ScaledDown => RestartReason::ScaledDown,
+                Retirement::Replaced => RestartReason::Reload,
+            },
+            (None, _, Exit::Signal(libc::SIGKILL)) => RestartReason::Killed,
+            (None, _, Exit::Code(0)) => RestartReason::Other,
+            (None, _, Exit::Code(_) | Exit::Signal(_)) => RestartReason::Crashed,
+        };
+        let started = vacated.request.filter(|id| ended.page.started() == *id);
+        let request = started.and_then(|id| self.requests.get(id));
+        let head = request.and_then(|request| request.head());
+        Death {
+            at: now,
+            pid: ended.pid(),
+            slot,
+            generation: self.number,
+            reason,
+            exit,
+            never_ready: vacated.never_ready,
+            request: started,
+            component: head
+                .as_ref()
+                .and_then(|head| self.app.component_name(head.component))
+                .map(str::to_owned),
+            action: head.and_then(|head| head.action.map(str::to_owned)),
         }
-        Ok(())
     }
 
     /// The timer of a slot's request has fired.
-    pub(super) fn handle_request_timer(&mut self, slot: SlotId, now: Instant) {
-        let Some(entry) = worker(&mut self.backend.workers, slot) else { return };
+    pub(super) fn handle_slot_timer(&mut self, slot: SlotId, clients: &mut Clients, now: Instant) {
+        let Some(entry) = worker(&mut self.workers, slot) else { return };
         Timers::<SlotId>::fired(&mut entry.armed, now);
-        let Some(id) = self.backend.pool.request(slot) else { return };
-        let Some(request) = self.backend.requests.get_mut(id) else { return };
+        if self.pool.is_discarding(slot) {
+            if entry.discard_by.is_some_and(|by| by <= now) {
+                report::hung(slot, entry.pid(), self.kill_grace);
+                self.kill(slot, RestartReason::Hung);
+                return;
+            }
+        } else if self.take_up_by(slot).is_some_and(|by| by <= now) && self.take_back(slot, now) {
+            return self.arm_slot(slot);
+        }
+        let Some(id) = self.pool.request(slot) else { return self.arm_slot(slot) };
+        self.tell_slow(id, slot, now);
+        let Some(request) = self.requests.get_mut(id) else { return };
         match request.kill_at() {
             Some(kill_at) if kill_at <= now => {
-                report::not_letting_go(&self.backend.app, request, self.backend.kill_grace);
-                self.backend.kill(slot);
+                report::not_letting_go(&self.app, request, self.kill_grace);
+                self.kill(slot, RestartReason::Hung);
                 // Its end is told by its pidfd; a timer that is past already would fire for ever.
                 return;
             }
@@ -121,48 +133,42 @@ impl Reactor {
             None => {
                 // A guest that waits for its client is not to blame: `write-timeout-ms` watches one that does not read,
                 // `body-timeout-ms` one that does not send.
-                let client = request.client.and_then(|key| self.clients.get_mut(key));
+                let client = request.client.and_then(|key| clients.get_mut(key));
                 let reads = client.is_some_and(|client| !client.connection.output().is_empty());
                 let sends = matches!(request.upload, Upload::Open { credit } if credit >= WINDOW_BYTES / 2);
                 if reads || sends {
-                    request.deadline = request.deadline.max(now + self.backend.request_timeout);
+                    request.deadline = request.deadline.max(now + self.request_timeout);
                 }
                 if request.deadline <= now {
-                    self.backend.interrupt(id, slot, &mut self.clients, now);
+                    self.interrupt(id, slot, clients, now);
                 }
             }
         }
-        self.backend.arm_slot(slot);
-    }
-}
-
-impl Backend {
-    fn start_worker(&mut self, slot: SlotId, registry: &Registry, now: Instant) -> Result<(), sys::SpawnError> {
-        let Spawned { process, link, page } = sys::spawn_worker(&self.worker_binary)?;
-        let mut started = Worker::new(process, Link::new(link), page, now);
-        let registered = registry
-            .register(started.link.source(), Source::Link(slot).token(), Interest::READABLE)
-            .and_then(|()| register_process(registry, &started, slot));
-        if let Err(error) = registered {
-            log::error!("cannot wait for worker {}: {error}", started.process.pid());
-        }
-        log::debug!("worker {} started in slot {slot}", started.process.pid());
-        if let Some(entry) = self.workers.get_mut(slot.0 as usize) {
-            *entry = Some(started);
-        }
-        let hello: Hello<'_> = self.app.hello(slot);
-        if let Some(started) = worker(&mut self.workers, slot) {
-            started.link.encode(|out| ToWorker::Hello(hello).encode(out).is_ok());
-        }
-        self.talk(slot);
-        Ok(())
+        self.arm_slot(slot);
     }
 
-    fn take_worker(&mut self, slot: SlotId, registry: &Registry) -> Option<Worker> {
+    /// The slow-request log: where a guest is that runs for longer than `slow-ms`.
+    fn tell_slow(&mut self, id: RequestId, slot: SlotId, now: Instant) {
+        let Some(request) = self.requests.get_mut(id).filter(|request| !request.trace.told_slow) else { return };
+        if self.slow_after.is_zero() || request.trace.handed.is_none_or(|handed| handed + self.slow_after > now) {
+            return;
+        }
+        request.trace.told_slow = true;
+        report::slow(&self.app, request, self.slow_after);
+        self.send(slot, &ToWorker::Inspect { id });
+        if let Some(entry) = worker(&mut self.workers, slot) {
+            entry.page.store_inspect(id);
+            entry.signal(libc::SIGUSR1);
+        }
+    }
+
+    pub(super) fn take_worker(&mut self, slot: SlotId, registry: &Registry) -> Option<Worker> {
         let mut ended = self.workers.get_mut(slot.0 as usize)?.take()?;
         // Both descriptors are closed when `ended` is dropped, which takes them out of the poll as well.
         let _ = registry.deregister(ended.link.source());
-        let _ = registry.deregister(&mut SourceFd(&ended.process.as_fd().as_raw_fd()));
+        if let Some(process) = &ended.process {
+            let _ = registry.deregister(&mut SourceFd(&process.as_fd().as_raw_fd()));
+        }
         Some(ended)
     }
 
@@ -229,31 +235,35 @@ impl Backend {
             && entry.silenced.is_none()
         {
             entry.silenced = Some("it has closed its link".to_owned());
-            self.kill(slot);
+            // A worker that ends closes its link first: the kill that follows must not pass for the reason.
+            entry.signal(libc::SIGKILL);
+            self.pool.handle_ending(slot);
         }
     }
 
     fn punish(&mut self, slot: SlotId, violation: &Violation) {
         let Some(entry) = worker(&mut self.workers, slot) else { return };
-        log::error!("killing worker {} in slot {slot}: {violation}", entry.process.pid());
+        log::error!("killing worker {} in slot {slot}: {violation}", entry.pid());
         entry.silenced = Some(violation.to_string());
-        self.kill(slot);
+        self.kill(slot, RestartReason::Protocol);
     }
 
     /// SIGKILL. Everything else follows when the process has ended.
-    pub(super) fn kill(&mut self, slot: SlotId) {
+    pub(super) fn kill(&mut self, slot: SlotId, reason: RestartReason) {
         if let Some(entry) = worker(&mut self.workers, slot) {
-            entry.process.signal(libc::SIGKILL);
+            entry.killed.get_or_insert(reason);
+            entry.signal(libc::SIGKILL);
             self.pool.handle_ending(slot);
         }
     }
 
-    /// Kills the workers that have not become ready in time.
+    /// Kills the workers that have not become ready, or have not ended, in time.
     pub fn kill_overdue(&mut self, now: Instant) {
         while let Some(slot) = self.pool.poll_overdue(now) {
             if let Some(entry) = worker(&mut self.workers, slot) {
-                log::error!("killing worker {}: it did not become ready in time", entry.process.pid());
-                entry.process.signal(libc::SIGKILL);
+                log::error!("killing worker {}: it did not become ready, or did not end, in time", entry.pid());
+                entry.killed.get_or_insert(RestartReason::Hung);
+                entry.signal(libc::SIGKILL);
             }
         }
     }
@@ -261,8 +271,8 @@ impl Backend {
     pub fn kill_all(&mut self) {
         for slot in self.pool.slots() {
             if let Some(entry) = worker(&mut self.workers, slot) {
-                log::warn!("killing worker {}: it did not stop in time", entry.process.pid());
-                self.kill(slot);
+                log::warn!("killing worker {}: it did not stop in time", entry.pid());
+                self.kill(slot, RestartReason::Other);
             }
         }
     }
@@ -270,18 +280,50 @@ impl Backend {
     /// The server is stopping: workers finish what they have started, and exit. They are not replaced.
     pub fn drain_workers(&mut self) {
         self.pool.stop_replacing();
+        self.stop_template();
         for slot in self.pool.slots() {
             self.pool.handle_ending(slot);
             self.send(slot, &ToWorker::Drain);
         }
     }
 
+    /// Tells the workers to end that have to go.
+    pub(super) fn retire_workers(&mut self, now: Instant) {
+        self.pool.retire_aged(now);
+        while let Some((slot, why)) = self.pool.poll_retire(now, self.kill_grace) {
+            self.dismiss(slot, why);
+        }
+    }
+
+    pub(super) fn dismiss(&mut self, slot: SlotId, why: Retirement) {
+        if let Some(entry) = worker(&mut self.workers, slot) {
+            log::debug!("worker {} in slot {slot} ends: {}", entry.pid(), why.name());
+        }
+        self.send(slot, &ToWorker::Drain);
+    }
+
+    /// The machine stood still for `leap`: neither guests nor workers are late by that time.
+    pub(super) fn forgive(&mut self, leap: std::time::Duration) {
+        self.pool.forgive(leap);
+        self.queue.forgive(leap);
+        for request in self.requests.iter_mut() {
+            request.deadline += leap;
+            request.trace.handed = request.trace.handed.map(|handed| handed + leap);
+            if let Stage::Interrupted { kill_at, .. } = &mut request.stage {
+                *kill_at += leap;
+            }
+        }
+        for entry in self.workers.iter_mut().flatten() {
+            entry.discard_by = entry.discard_by.map(|by| by + leap);
+        }
+    }
+
     /// A request's time is over: its client is answered now, its guest is interrupted, and killed if that does not help.
-    fn interrupt(&mut self, id: rusmd_proto::RequestId, slot: SlotId, clients: &mut Clients, now: Instant) {
+    fn interrupt(&mut self, id: RequestId, slot: SlotId, clients: &mut Clients, now: Instant) {
         if let Some(request) = self.requests.get(id) {
             report::deadline(&self.app, request, self.request_timeout);
         }
-        self.answer(clients, id, &Answer::TIMED_OUT, now);
+        self.answer(clients, id, &Answer::TIMED_OUT, Outcome::TimedOut, now);
         if let Some(request) = self.requests.get_mut(id) {
             request.stage = Stage::Interrupted { slot, kill_at: now + self.kill_grace };
         }
@@ -289,36 +331,49 @@ impl Backend {
         if let Some(entry) = worker(&mut self.workers, slot) {
             // The order matters: the handler of the signal looks at what was stored before it was sent.
             entry.page.store_interrupt(id);
-            entry.process.signal(libc::SIGUSR1);
+            entry.signal(libc::SIGUSR1);
         }
     }
 
-    /// Makes sure that the deadline of the slot's request fires.
-    fn arm_slot(&mut self, slot: SlotId) {
-        let Some(request) = self.pool.request(slot).and_then(|id| self.requests.get(id)) else { return };
-        let deadline = request.kill_at().unwrap_or(request.deadline);
-        if let Some(entry) = worker(&mut self.workers, slot) {
-            self.timers.arm(slot, &mut entry.armed, Some(deadline));
-        }
+    /// Makes sure that whatever comes first for the slot's worker fires.
+    pub(super) fn arm_slot(&mut self, slot: SlotId) {
+        let take_up_by = self.take_up_by(slot);
+        let Some(entry) = worker(&mut self.workers, slot) else { return };
+        let discard_by = entry.discard_by.filter(|_| self.pool.is_discarding(slot));
+        let request = self.pool.request(slot).and_then(|id| self.requests.get(id));
+        let deadline = request.map(|request| request.kill_at().unwrap_or(request.deadline));
+        let slow_at = request
+            .filter(|request| !self.slow_after.is_zero() && !request.trace.told_slow)
+            .and_then(|request| Some(request.trace.handed? + self.slow_after));
+        let first = [take_up_by, discard_by, deadline, slow_at].into_iter().flatten().min();
+        self.timers.arm(slot, &mut entry.armed, first);
     }
 
-    /// A worker has died with this request: who had not started it is innocent, and another worker gets it, once.
+    /// A worker has died with this request: who had not started it is innocent, and another worker gets it.
     fn handle_orphan(
         &mut self,
-        id: rusmd_proto::RequestId,
+        id: RequestId,
         ended: &Worker,
-        exit: sys::Exit,
+        exit: Exit,
+        usage: Usage,
         clients: &mut Clients,
         now: Instant,
     ) {
         let Some(request) = self.requests.get_mut(id) else { return };
         let started = ended.page.started() == id;
+        if started {
+            request.trace.started_ns = ended.page.started_at_ns().max(1);
+            self.convict(id, now);
+        } else {
+            self.excuse(id, now);
+        }
+        let Some(request) = self.requests.get_mut(id) else { return };
         match request.stage {
-            Stage::Sent { .. } if !started && request.replay == Replay::Possible => {
-                log::info!("{id} had not started when worker {} ended: dispatching it again", ended.process.pid());
-                request.replay = Replay::Impossible;
+            Stage::Sent { .. } if !started && may_be_sent_again(request) => {
+                log::info!("{id} had not started when worker {} ended: dispatching it again", ended.pid());
                 request.stage = Stage::Queued;
                 self.queue.push_again(id, now);
+                self.dispatched_again += 1;
             }
             Stage::Offered { .. } => {
                 request.stage = Stage::Queued;
@@ -326,18 +381,34 @@ impl Backend {
             }
             Stage::Reading | Stage::Queued => {}
             Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } => {
-                report::died(&self.app, request, ended.process.pid(), exit, now);
-                self.answer(clients, id, &Answer::CRASHED, now);
+                report::died(&self.app, request, ended.pid(), exit, usage, now);
+                self.answer(clients, id, &Answer::CRASHED, Outcome::WorkerDied, now);
                 self.forget(id);
             }
             Stage::Interrupted { .. } => self.forget(id),
         }
     }
-}
 
-fn register_process(registry: &Registry, started: &Worker, slot: SlotId) -> io::Result<()> {
-    let fd = started.process.as_fd().as_raw_fd();
-    registry.register(&mut SourceFd(&fd), Source::Process(slot).token(), Interest::READABLE)
+    /// A worker has died with this request, which had started.
+    fn convict(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.requests.get(id) else { return };
+        // Sent when it was handed over; one that was offered may have been sent a little earlier.
+        let sent_at = request.trace.handed.unwrap_or(request.admitted);
+        let Some(head) = request.head() else { return };
+        let key = Key { component: head.component, action: head.action, path: head.path };
+        let changes = self.blame.handle_death(key, sent_at, now, self.random.number());
+        report::blame(&self.app, &changes);
+    }
+
+    /// A worker has outlived this request.
+    pub(super) fn acquit(&mut self, id: RequestId) {
+        if self.blame.is_empty() {
+            return;
+        }
+        let Some(head) = self.requests.get(id).and_then(|request| request.head()) else { return };
+        let changes = self.blame.handle_success(Key { component: head.component, action: head.action, path: head.path });
+        report::blame(&self.app, &changes);
+    }
 }
 
 /// How many of `next` belong to the frame that begins in `begun`.

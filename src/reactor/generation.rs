@@ -1,0 +1,198 @@
+//! The generations that live at one time: the one that requests go to, the next one while it gets ready, and those that finish what they
+//! have.
+
+use std::time::Instant;
+
+use mio::Registry;
+
+use crate::answer::Answer;
+use crate::app::App;
+use crate::control::counters::Outcome;
+use crate::pool::Retirement;
+use crate::request::{GenerationId, Stage};
+
+use super::Settings;
+use super::backend::{Backend, Standing};
+use super::clients::Clients;
+
+/// Most generations that live at a time. Reloads in quick succession, with requests that take long, leave one behind each; beyond this
+/// the oldest is cut.
+pub const GENERATIONS_MAX: usize = 8;
+
+/// Workers in a row that may end before they are ready before a generation is given up that has never been ready.
+const START_FAILURES_MAX: u32 = 3;
+
+/// See the module's documentation. There is always a current one.
+#[derive(Debug)]
+pub(super) struct Generations {
+    /// The current one, and the others.
+    list: Vec<Backend>,
+    current: GenerationId,
+    next: u32,
+}
+
+impl Generations {
+    pub fn new(app: App, settings: &Settings, now: Instant, seed: u64) -> Generations {
+        let id = GenerationId(1);
+        let mut first = Backend::new(app, settings, id, 1, now, seed);
+        first.standing = Standing::Current;
+        Generations { list: vec![first], current: id, next: 2 }
+    }
+
+    /// Makes the next generation, which does not serve yet.
+    pub fn add(&mut self, app: App, settings: &Settings, now: Instant, seed: u64) -> GenerationId {
+        let id = GenerationId(self.next);
+        self.list.push(Backend::new(app, settings, id, u64::from(self.next), now, seed));
+        self.next += 1;
+        id
+    }
+
+    pub fn current(&self) -> &Backend {
+        let at = self.position(self.current);
+        &self.list[at]
+    }
+
+    pub fn current_mut(&mut self) -> &mut Backend {
+        let at = self.position(self.current);
+        &mut self.list[at]
+    }
+
+    fn position(&self, id: GenerationId) -> usize {
+        // The current one is only ever removed by being replaced, so that it is there.
+        self.list.iter().position(|backend| backend.id == id).unwrap_or(0)
+    }
+
+    pub fn get_mut(&mut self, id: GenerationId) -> Option<&mut Backend> {
+        self.list.iter_mut().find(|backend| backend.id == id)
+    }
+
+    pub fn get(&self, id: GenerationId) -> Option<&Backend> {
+        self.list.iter().find(|backend| backend.id == id)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Backend> {
+        self.list.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Backend> {
+        self.list.iter_mut()
+    }
+
+    /// Sends new requests to this generation from now on; the one before it drains.
+    pub fn switch_to(&mut self, id: GenerationId) {
+        let last = std::mem::replace(&mut self.current, id);
+        let (old, new) = (self.position(last), self.position(id));
+        if old == new {
+            return;
+        }
+        self.list[old].standing = Standing::Draining;
+        self.list[new].standing = Standing::Current;
+        let [old, new] = match self.list.get_disjoint_mut([old, new]) {
+            Ok(both) => both,
+            Err(_) => return,
+        };
+        new.requests.continue_ids(&old.requests);
+    }
+
+    /// Gives a generation up that never served, or has served long enough: its workers are killed.
+    pub fn abandon(&mut self, id: GenerationId) {
+        if let Some(backend) = self.get_mut(id) {
+            backend.standing = Standing::Draining;
+            backend.pool.stop_replacing();
+            backend.stop_template();
+            backend.kill_quietly();
+        }
+    }
+
+    /// Lets those go that have nothing left to do.
+    pub fn wind_down(&mut self, clients: &mut Clients, registry: &Registry, now: Instant) {
+        if self.list.len() == 1 {
+            return;
+        }
+        for backend in &mut self.list {
+            if backend.standing == Standing::Draining {
+                backend.wind_down();
+            }
+        }
+        let draining = |backend: &&mut Backend| backend.standing == Standing::Draining;
+        if self.list.len() > GENERATIONS_MAX
+            && let Some(oldest) = self.list.iter_mut().find(draining)
+        {
+            log::warn!("cutting generation {}: more than {GENERATIONS_MAX} are alive", oldest.number);
+            oldest.cut(clients, now);
+        }
+        self.list.retain_mut(|backend| {
+            let is_over = backend.standing == Standing::Draining && backend.is_over();
+            if is_over {
+                log::debug!("generation {} has ended", backend.number);
+                backend.close(registry);
+            }
+            !is_over
+        });
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.list.iter().map(Backend::in_flight).sum()
+    }
+
+    pub fn processes_alive(&self) -> usize {
+        self.list.iter().map(Backend::processes_alive).sum()
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.list.iter().filter_map(Backend::next_deadline).min()
+    }
+}
+
+/// How far a generation has come that does not serve yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Progress {
+    Going,
+    Complete,
+    Failed { reason: String },
+}
+
+impl Backend {
+    /// Whether this generation could take over.
+    pub(super) fn progress(&self) -> Progress {
+        if self.start_failures >= START_FAILURES_MAX {
+            let reason = format!("{START_FAILURES_MAX} workers in a row ended before they were ready");
+            return Progress::Failed { reason };
+        }
+        if self.pool.is_complete() { Progress::Complete } else { Progress::Going }
+    }
+
+    /// Lets workers go that are not needed any more; the others follow when they are done.
+    fn wind_down(&mut self) {
+        let waits = |stage: Stage| matches!(stage, Stage::Reading | Stage::Queued | Stage::Offered { .. });
+        if self.wants_workers() && !self.requests.iter().any(|request| waits(request.stage)) {
+            self.pool.stop_replacing();
+            self.stop_template();
+            for slot in self.pool.slots() {
+                self.pool.retire(slot, Retirement::Replaced);
+            }
+        }
+    }
+
+    /// Nothing is left of it.
+    fn is_over(&self) -> bool {
+        !self.wants_workers() && self.in_flight() == 0 && self.finished.is_empty() && self.processes_alive() == 0
+    }
+
+    /// Ends what is left of it.
+    fn cut(&mut self, clients: &mut Clients, now: Instant) {
+        self.pool.stop_replacing();
+        self.stop_template();
+        self.shed_all(clients, now);
+        self.answer_all(clients, now);
+        self.kill_quietly();
+    }
+
+    /// Answers whoever still waits: the server, or this generation, has no more time.
+    pub(super) fn answer_all(&mut self, clients: &mut Clients, now: Instant) {
+        let ids: Vec<_> = self.requests.iter().map(|request| request.id).collect();
+        for id in ids {
+            self.answer(clients, id, &Answer::STOPPING, Outcome::Stopped, now);
+        }
+    }
+}

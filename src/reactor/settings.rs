@@ -1,0 +1,92 @@
+//! What the operator set, as far as the loop needs it. Made from the manifest, once for each generation.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::settings::OnTrap;
+use crate::config::{Config, Server};
+use crate::pool::Recycling;
+use crate::{blame, http, sys};
+
+/// Descriptors kept for everything that is not a client.
+const DESCRIPTORS_RESERVED: usize = 64;
+
+/// Descriptors for each worker: its link and its pidfd, and as many again while one is replaced.
+const DESCRIPTORS_PER_WORKER: usize = 4;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub workers: usize,
+    pub spare_workers: usize,
+    pub recycling: Recycling,
+    pub on_trap: OnTrap,
+    pub blame: blame::Settings,
+    pub worker_binary: PathBuf,
+    /// Client connections at a time, over all listeners.
+    pub connections_max: usize,
+    pub queue_length: usize,
+    pub queue_timeout: Duration,
+    /// How long a handler may take between two signs of life: the start, its response's head, body bytes either way.
+    pub request_timeout: Duration,
+    /// From the interruption of a request to the kill of its worker.
+    pub kill_grace: Duration,
+    /// From the first signal to stop to the end of patience with what is in flight.
+    pub shutdown_timeout: Duration,
+    pub limits: http::Limits,
+    pub timeouts: http::Timeouts,
+}
+
+impl Settings {
+    pub fn of(config: &Config, worker_binary: PathBuf) -> Settings {
+        let server = &config.server;
+        Settings {
+            workers: server.workers,
+            spare_workers: server.spare_workers,
+            recycling: Recycling {
+                requests_max: server.requests_max as u64,
+                age_max: Some(server.worker_age_max).filter(|age| !age.is_zero()),
+            },
+            on_trap: server.on_trap,
+            blame: blame::Settings {
+                poison_deaths: server.poison_deaths,
+                poison_window: server.poison_window,
+                poison_refuse: server.poison_refuse,
+                crash_loop_deaths: server.crash_loop_deaths,
+            },
+            worker_binary,
+            connections_max: connections_max(server),
+            queue_length: server.queue_length,
+            queue_timeout: server.queue_timeout,
+            request_timeout: server.request_timeout,
+            kill_grace: server.kill_grace,
+            shutdown_timeout: server.shutdown_timeout,
+            limits: http::Limits {
+                head_bytes_max: server.head_bytes_max,
+                headers_max: server.headers_max,
+                body_bytes_max: if server.body_bytes_max == 0 { u64::MAX } else { server.body_bytes_max },
+                ..http::Limits::default()
+            },
+            timeouts: http::Timeouts {
+                head: server.head_timeout,
+                body: server.body_timeout,
+                write: server.write_timeout,
+                keep_alive: server.keep_alive_timeout,
+                ..http::Timeouts::default()
+            },
+        }
+    }
+}
+
+/// As many as the manifest says, and no more than there are descriptors for.
+fn connections_max(server: &Server) -> usize {
+    let workers = (server.workers + server.spare_workers) * DESCRIPTORS_PER_WORKER;
+    let descriptors = sys::open_descriptors_max().map_or(1024, |max| usize::try_from(max).unwrap_or(usize::MAX));
+    let left = descriptors.saturating_sub(workers + DESCRIPTORS_RESERVED).max(1);
+    if left < server.connections_max {
+        log::warn!(
+            "max-connections is {}, but the limit of open files (ulimit -n) leaves {left}",
+            server.connections_max
+        );
+    }
+    server.connections_max.min(left)
+}

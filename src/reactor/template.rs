@@ -1,0 +1,385 @@
+//! The process that a generation's workers are forked from: its start, what it says, its end.
+//!
+//! A template has loaded every component. It is trusted no more than a worker: what it claims to have forked is believed only if the
+//! kernel says that it is a child of this process.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use rusmd_proto::{FrameBuffer, Ready, ToSupervisor, ToWorker};
+
+use crate::control::counters::{Counters, RestartReason};
+use crate::link::{Link, Received};
+use crate::pool::{START_TIMEOUT, SlotId};
+use crate::sys::{self, Process, SharedPage, Spawned};
+
+use super::backend::{Backend, Worker};
+use super::frames::Violation;
+use super::report;
+use super::source::{Member, Source};
+
+/// Wait before a template is started again, when the one before it had not become ready; it doubles up to the limit.
+const RESTART_FIRST: Duration = Duration::from_millis(100);
+const RESTART_MAX: Duration = Duration::from_secs(30);
+
+/// A generation's template.
+#[derive(Debug)]
+pub(super) struct Template {
+    running: Option<Running>,
+    /// When the next one may be started.
+    not_before: Instant,
+    /// Templates in a row that ended before they were ready.
+    failures: u32,
+    /// Components that took one down while it loaded them.
+    skipped: Vec<u16>,
+}
+
+#[derive(Debug)]
+struct Running {
+    process: Process,
+    link: Link,
+    page: SharedPage,
+    stage: Stage,
+    /// Nothing that it says counts any more, for this reason.
+    silenced: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Loading { deadline: Instant },
+    Ready,
+}
+
+/// What the end of a template means for its generation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum TemplateEnd {
+    /// It had been ready, or another will be tried: nothing is lost but time.
+    Replaced,
+    /// While it loaded this component.
+    LoadingKilled { component: u16, reason: String },
+    /// It will not do, for a reason that is not one component's.
+    Failed { reason: String },
+}
+
+impl Template {
+    pub fn new(now: Instant) -> Template {
+        Template { running: None, not_before: now, failures: 0, skipped: Vec::new() }
+    }
+
+    pub fn pid(&self) -> Option<i32> {
+        self.running.as_ref().map(|running| running.process.pid())
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    pub fn skipped(&self) -> &[u16] {
+        &self.skipped
+    }
+
+    fn is_ready(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.stage == Stage::Ready && running.silenced.is_none())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        match &self.running {
+            None => Some(self.not_before),
+            Some(Running { stage: Stage::Loading { deadline }, .. }) => Some(*deadline),
+            Some(Running { stage: Stage::Ready, .. }) => None,
+        }
+    }
+
+    fn kill(&mut self, reason: String) {
+        if let Some(running) = &mut self.running {
+            running.silenced.get_or_insert(reason);
+            running.process.signal(libc::SIGKILL);
+        }
+    }
+
+    fn delay(&self) -> Duration {
+        match self.failures.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => RESTART_FIRST.saturating_mul(1 << doublings.min(16)).min(RESTART_MAX),
+        }
+    }
+}
+
+impl Backend {
+    /// Starts the template if there is none and it is time.
+    ///
+    /// # Errors
+    ///
+    /// It could not be started; the next attempt waits.
+    pub fn start_template(&mut self, registry: &Registry, now: Instant) -> Result<(), sys::SpawnError> {
+        if self.template.running.is_some() || self.template.not_before > now || !self.wants_workers() {
+            return Ok(());
+        }
+        let spawned = sys::spawn_template(&self.worker_binary);
+        let Spawned { process, ends } = spawned.inspect_err(|_| {
+            self.template.failures = self.template.failures.saturating_add(1);
+            self.template.not_before = now + self.template.delay();
+        })?;
+        let mut link = Link::new(ends.link);
+        let registered = registry
+            .register(link.source(), Source::TemplateLink(self.id).token(), Interest::READABLE)
+            .and_then(|()| {
+                let fd = process.as_fd().as_raw_fd();
+                registry.register(&mut SourceFd(&fd), Source::TemplateProcess(self.id).token(), Interest::READABLE)
+            });
+        if let Err(error) = registered {
+            log::error!("cannot wait for template {}: {error}", process.pid());
+        }
+        log::debug!("template {} of generation {} started", process.pid(), self.number);
+        let hello = self.app.hello(&self.template.skipped);
+        link.encode(|out| ToWorker::Hello(hello).encode(out).is_ok());
+        link.flush();
+        let stage = Stage::Loading { deadline: now + START_TIMEOUT };
+        self.template.running = Some(Running { process, link, page: ends.page, stage, silenced: None });
+        self.watch_template(registry);
+        Ok(())
+    }
+
+    pub(super) fn template_deadline(&self) -> Option<Instant> {
+        self.template.next_deadline().filter(|_| self.wants_workers() || self.template.is_running())
+    }
+
+    /// Has a template that cannot take all of its first message tell when it can.
+    fn watch_template(&mut self, registry: &Registry) {
+        let token = Source::TemplateLink(self.id).token();
+        if let Some(running) = &mut self.template.running {
+            let wanted = running.link.wanted_interest();
+            if *running.link.interest() != wanted {
+                *running.link.interest() = wanted;
+                if let Err(error) = registry.reregister(running.link.source(), token, wanted) {
+                    log::error!("cannot wait for template {}: {error}", running.process.pid());
+                }
+            }
+        }
+    }
+
+    /// Something has happened on the template's link.
+    pub(super) fn handle_template_link(&mut self, registry: &Registry, scratch: &mut [u8], now: Instant) {
+        if let Some(running) = &mut self.template.running {
+            running.link.flush();
+        }
+        self.watch_template(registry);
+        while let Some(running) = &mut self.template.running {
+            let (Received::Last(count) | Received::More(count)) = running.link.receive(scratch) else {
+                // Its end is told by its pidfd.
+                return;
+            };
+            if running.silenced.is_some() {
+                continue;
+            }
+            let mut inbox: FrameBuffer = std::mem::take(running.link.inbox());
+            inbox.extend(&scratch[..count]);
+            let taken = self.take_template_frames(&mut inbox, registry, now);
+            if let Some(running) = &mut self.template.running {
+                *running.link.inbox() = inbox;
+            }
+            if let Err(violation) = taken {
+                log::error!("killing template {}: {violation}", self.template.pid().unwrap_or(0));
+                self.template.kill(violation.to_string());
+            }
+        }
+    }
+
+    fn take_template_frames(
+        &mut self,
+        inbox: &mut FrameBuffer,
+        registry: &Registry,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        while let Some(frame) = inbox.peek().map_err(Violation::Frame)? {
+            let header = frame.header;
+            match ToSupervisor::decode(&frame).map_err(Violation::Codec)? {
+                ToSupervisor::Ready(ready) => self.handle_template_ready(&ready)?,
+                ToSupervisor::Refused(refused) => return Err(Violation::Refused(refused.message.to_owned())),
+                ToSupervisor::Log { line, .. } => report::guest_line(header.request, &line),
+                ToSupervisor::Forked { slot, pid } => self.handle_forked(SlotId(slot), pid, registry, now)?,
+                ToSupervisor::ForkFailed(failed) => {
+                    let delay = self.give_up_fork(SlotId(failed.slot), registry, now);
+                    log::error!("cannot fork a worker: {}; next attempt in {delay:?}", failed.message);
+                }
+                ToSupervisor::ResponseHead { .. }
+                | ToSupervisor::ResponseBody { .. }
+                | ToSupervisor::ResponseTrailers { .. }
+                | ToSupervisor::Failed { .. }
+                | ToSupervisor::RequestCredit { .. }
+                | ToSupervisor::Done { .. }
+                | ToSupervisor::Begun
+                | ToSupervisor::Backtrace { .. } => return Err(Violation::Unexpected("message of a worker")),
+            }
+            inbox.consume(header);
+        }
+        Ok(())
+    }
+
+    fn handle_template_ready(&mut self, ready: &Ready<'_>) -> Result<(), Violation> {
+        if ready.build != rusmd_proto::BUILD {
+            return Err(Violation::OtherBuild(ready.build.to_owned()));
+        }
+        let Some(running) = self.template.running.as_mut().filter(|running| running.stage != Stage::Ready) else {
+            return Err(Violation::Unexpected("Ready"));
+        };
+        running.stage = Stage::Ready;
+        self.template.failures = 0;
+        if !self.is_settled {
+            self.app
+                .settle(ready, &self.template.skipped)
+                .map_err(|_| Violation::Unexpected("list of components"))?;
+            self.is_settled = true;
+            self.sandbox_reached = ready.sandbox;
+            self.sandbox_missing = ready.sandbox_missing.iter().map(|step| (*step).to_owned()).collect();
+            report::sandbox(self.app.config().server.sandbox, ready);
+        }
+        log::debug!("template {} of generation {} is ready", self.template.pid().unwrap_or(0), self.number);
+        Ok(())
+    }
+
+    /// Orders the workers that are missing.
+    pub fn fork_workers(&mut self, registry: &Registry, now: Instant) {
+        while self.template.is_ready() {
+            let Some(slot) = self.pool.poll_start(now) else { return };
+            if let Err(error) = self.order_fork(slot, registry, now) {
+                let delay = self.give_up_fork(slot, registry, now);
+                log::error!("cannot start a worker: {error}; next attempt in {delay:?}");
+            }
+        }
+    }
+
+    fn order_fork(&mut self, slot: SlotId, registry: &Registry, now: Instant) -> std::io::Result<()> {
+        let Some(running) = &mut self.template.running else { return Ok(()) };
+        let (ours, theirs) = sys::make_ends()?;
+        let mut link = Link::new(ours.link);
+        let member = Member { generation: self.id, slot };
+        registry.register(link.source(), Source::Link(member).token(), Interest::READABLE)?;
+        let mut frame = Vec::new();
+        let encoded = (ToWorker::Fork { slot: slot.0 }).encode(&mut frame);
+        debug_assert!(encoded.is_ok(), "a slot is four bytes");
+        sys::send_with_descriptors(running.link.source(), &frame, &[theirs.link.as_fd(), theirs.page.as_fd()])?;
+        let at = slot.0 as usize;
+        if self.workers.len() <= at {
+            self.workers.resize_with(at + 1, || None);
+        }
+        self.workers[at] = Some(Worker::new(link, ours.page, now));
+        Ok(())
+    }
+
+    /// There will be no worker in this slot from the last order. Returns how long to wait before the next.
+    fn give_up_fork(&mut self, slot: SlotId, registry: &Registry, now: Instant) -> Duration {
+        if self.pool.is_forking(slot) {
+            drop(self.take_worker(slot, registry));
+        }
+        self.pool.handle_fork_failed(slot, now)
+    }
+
+    fn handle_forked(
+        &mut self,
+        slot: SlotId,
+        pid: u32,
+        registry: &Registry,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        let is_known = self.workers.iter().flatten().any(|worker| u32::try_from(worker.pid()) == Ok(pid));
+        let awaited = super::backend::worker(&mut self.workers, slot).filter(|worker| worker.process.is_none());
+        let Some(entry) = awaited.filter(|_| !is_known) else { return Err(Violation::Unexpected("Forked")) };
+        let process = Process::adopt(pid).map_err(|_| Violation::Unexpected("pid, which is no child of this process,"))?;
+        let fd = process.as_fd().as_raw_fd();
+        let member = Member { generation: self.id, slot };
+        if let Err(error) = registry.register(&mut SourceFd(&fd), Source::Process(member).token(), Interest::READABLE) {
+            log::error!("cannot wait for worker {pid}: {error}");
+        }
+        entry.process = Some(process);
+        log::debug!("worker {pid} in slot {slot} of generation {} was forked", self.number);
+        if self.pool.handle_forked(slot, now) {
+            self.send(slot, &ToWorker::Begin { slot: slot.0 });
+        } else {
+            self.kill(slot, RestartReason::Other);
+        }
+        Ok(())
+    }
+
+    /// Kills a template that takes too long.
+    pub(super) fn kill_overdue_template(&mut self, now: Instant) {
+        let is_late = match &self.template.running {
+            Some(Running { stage: Stage::Loading { deadline }, silenced: None, .. }) => *deadline <= now,
+            Some(Running { stage: Stage::Ready, silenced: None, .. }) => self.pool.is_fork_overdue(now),
+            Some(Running { silenced: Some(_), .. }) | None => false,
+        };
+        if is_late {
+            log::error!("killing template {}: it did not answer in time", self.template.pid().unwrap_or(0));
+            self.template.kill("it did not answer in time".to_owned());
+            // Its end follows; a deadline that is past already would fire for ever.
+            if let Some(running) = &mut self.template.running {
+                running.stage = Stage::Ready;
+            }
+            let forking: Vec<SlotId> = self.pool.slots().filter(|slot| self.pool.is_forking(*slot)).collect();
+            for slot in forking {
+                self.pool.handle_fork_failed(slot, now);
+                self.workers[slot.0 as usize] = None;
+            }
+        }
+    }
+
+    /// The template is of no more use: the generation gets no more workers.
+    pub(super) fn stop_template(&mut self) {
+        self.template.kill("its generation ends".to_owned());
+    }
+
+    /// The template's process may have ended.
+    pub(super) fn handle_template_process(
+        &mut self,
+        registry: &Registry,
+        scratch: &mut [u8],
+        counters: &mut Counters,
+        now: Instant,
+    ) -> Option<TemplateEnd> {
+        // What it said before its end still counts.
+        self.handle_template_link(registry, scratch, now);
+        let running = self.template.running.as_ref()?;
+        let (exit, _) = match running.process.try_reap() {
+            Ok(ended) => ended?,
+            Err(error) => {
+                log::error!("cannot reap template {}: {error}", running.process.pid());
+                return None;
+            }
+        };
+        let mut ended = self.template.running.take()?;
+        // Both descriptors are closed when `ended` is dropped, which takes them out of the poll as well.
+        let _ = registry.deregister(ended.link.source());
+        let _ = registry.deregister(&mut SourceFd(&ended.process.as_fd().as_raw_fd()));
+        let forking: Vec<SlotId> = self.pool.slots().filter(|slot| self.pool.is_forking(*slot)).collect();
+        for slot in forking {
+            drop(self.take_worker(slot, registry));
+            self.pool.handle_fork_failed(slot, now);
+        }
+        if !self.wants_workers() {
+            return Some(TemplateEnd::Replaced);
+        }
+        counters.template_restarts += 1;
+        let pid = ended.process.pid();
+        let reason = ended.silenced.clone().unwrap_or_else(|| format!("it ended with {exit}"));
+        if ended.stage == Stage::Ready && self.is_settled {
+            log::error!("template {pid} of generation {} ended with {exit}: another is started", self.number);
+            self.template.not_before = now;
+            return Some(TemplateEnd::Replaced);
+        }
+        self.template.failures = self.template.failures.saturating_add(1);
+        self.template.not_before = now + self.template.delay();
+        let loading = ended.page.loading().filter(|component| *component < self.app.places());
+        match loading.filter(|component| !self.template.skipped.contains(component)) {
+            Some(component) => {
+                self.template.skipped.push(component);
+                self.template.not_before = now;
+                let name = self.app.component_name(component).unwrap_or("?");
+                let reason = format!("component `{name}` took template {pid} down while it was loaded: {reason}");
+                Some(TemplateEnd::LoadingKilled { component, reason })
+            }
+            None => Some(TemplateEnd::Failed { reason }),
+        }
+    }
+}
