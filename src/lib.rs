@@ -6,6 +6,7 @@
 //! main → run ─┬→ cli, config        arguments and manifest → a valid configuration
 //!             ├→ compile, app       components compiled; who answers which request
 //!             ├→ check              `rusmd check`
+//!             ├→ logs               main log and access log: lines ↔ files
 //!             └→ reactor ─┬→ http   bytes ↔ requests and responses    (no I/O, no clock)
 //!                         ├→ router method and path → route           (pure)
 //!                         ├→ queue, pool, request, timers             (pure)
@@ -24,6 +25,7 @@ pub mod compile;
 pub mod config;
 pub mod http;
 pub mod link;
+pub mod logs;
 pub mod pool;
 pub mod queue;
 pub mod reactor;
@@ -31,4 +33,6 @@ pub mod request;
 pub mod router;
 pub mod run;
 pub mod sys;
+#[cfg(test)]
+mod testing;
 pub mod timers;

@@ -6,6 +6,7 @@
 
 mod fds;
 mod heap;
+mod output;
 mod page;
 mod process;
 mod socket;
@@ -13,6 +14,7 @@ mod spawn;
 
 pub use fds::{open_descriptors_max, reserve_worker_descriptors};
 pub use heap::give_back_large_blocks;
+pub use output::{Output, Standard, keep, redirect, redirect_input, survive_file_size_limit};
 pub use page::SharedPage;
 pub use process::{Exit, Process, Usage, keep_ended_children};
 pub use socket::{bind_tcp, reset_on_close};
