@@ -6,6 +6,7 @@
 //! main → run ─┬→ cli, config        arguments and manifest → a valid configuration
 //!             ├→ compile, app       components compiled; who answers which request
 //!             ├→ check              `rusmd check`
+//!             ├→ daemon             verdict about the start, pidfile, service manager, inherited sockets
 //!             ├→ logs               main log and access log: lines ↔ files
 //!             └→ reactor ─┬→ http   bytes ↔ requests and responses    (no I/O, no clock)
 //!                         ├→ router method and path → route           (pure)
@@ -23,6 +24,7 @@ pub mod check;
 pub mod cli;
 pub mod compile;
 pub mod config;
+pub mod daemon;
 pub mod http;
 pub mod link;
 pub mod logs;

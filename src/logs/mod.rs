@@ -108,14 +108,23 @@ impl Logs {
         self.move_to(main_place(config), access_place(config), config.access_format);
     }
 
-    /// Turns the standard error into the main log where that is a file, and everything else of the standard streams into nothing. For a
-    /// daemon, whose parent's terminal is none of its business any more.
-    pub fn detach(&mut self) -> io::Result<()> {
+    /// Has the standard error of this process, and with it that of each worker to come, be the main log where that is a file, and nothing
+    /// otherwise. The main log itself stays where it is.
+    pub fn detach_error(&mut self) -> io::Result<()> {
         self.is_detached = true;
+        match self.main.place() {
+            Place::File(_) => self.main.with_output(|output| sys::redirect(Standard::Error, output)),
+            Place::Standard(_) => sys::redirect(Standard::Error, &Output::nowhere()?),
+        }
+    }
+
+    /// Lets go of all that was inherited from the parent, whose terminal is none of a daemon's business any more. A log that went there goes
+    /// nowhere from now on.
+    pub fn detach(&mut self) -> io::Result<()> {
+        self.detach_error()?;
         let nothing = Output::nowhere()?;
         sys::redirect_input(&nothing)?;
         sys::redirect(Standard::Output, &nothing)?;
-        sys::redirect(Standard::Error, &nothing)?;
         let (main, access, format) = (self.main.place(), self.access.place().cloned(), self.access.format());
         self.move_to(main, access, format);
         Ok(())
@@ -130,9 +139,8 @@ impl Logs {
         told(MAIN, &main, self.main.reopen(main.clone()));
         let place = access.as_ref().map_or_else(String::new, Place::to_string);
         told(ACCESS, &place, self.access.reopen(access, format));
-        if self.is_detached && matches!(self.main.place(), Place::File(_)) {
-            let followed = self.main.with_output(|output| sys::redirect(Standard::Error, output));
-            told("the standard error", &self.main.place(), followed);
+        if self.is_detached {
+            told("the standard error", &self.main.place(), self.detach_error());
         }
         self.tell();
     }
