@@ -102,6 +102,17 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
     })
 }
 
+impl Failure {
+    /// What a process has exited with.
+    pub const fn from_code(code: u8) -> Failure {
+        match code {
+            2 => Failure::Usage,
+            78 => Failure::Config,
+            _ => Failure::Runtime,
+        }
+    }
+}
+
 impl From<Failure> for ExitCode {
     fn from(failure: Failure) -> ExitCode {
         ExitCode::from(failure as u8)

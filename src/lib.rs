@@ -6,6 +6,8 @@
 //! main → run ─┬→ cli, config        arguments and manifest → a valid configuration
 //!             ├→ compile, app       components compiled; who answers which request
 //!             ├→ check              `rusmd check`
+//!             ├→ daemon             verdict about the start, pidfile, service manager, inherited sockets
+//!             ├→ logs               main log and access log: lines ↔ files
 //!             └→ reactor ─┬→ http   bytes ↔ requests and responses    (no I/O, no clock)
 //!                         ├→ router method and path → route           (pure)
 //!                         ├→ queue, pool, request, timers, blame      (pure)
@@ -25,8 +27,10 @@ pub mod cli;
 pub mod compile;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod http;
 pub mod link;
+pub mod logs;
 pub mod pool;
 pub mod queue;
 pub mod random;
@@ -35,4 +39,6 @@ pub mod request;
 pub mod router;
 pub mod run;
 pub mod sys;
+#[cfg(test)]
+mod testing;
 pub mod timers;

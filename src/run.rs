@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::cli::{Command, Failure};
 use crate::compile::{self, CompileError};
 use crate::config::{self, Config, Diagnostics, Loaded, Overrides, Purpose};
+use crate::logs::{Logs, LogsError};
 use crate::reactor::{Bound, Reactor, ReactorError, Settings};
 use crate::{check, http, sys};
 
@@ -38,23 +39,26 @@ pub fn run(command: Command) -> ExitCode {
 
 fn serve(overrides: &Overrides) -> Result<(), RunError> {
     sys::give_back_large_blocks();
-    let loaded = load(overrides, Purpose::Start)?;
     let held = sys::reserve_worker_descriptors().map_err(|source| RunError::system("open /dev/null", source))?;
+    let loaded = load(overrides, Purpose::Start)?;
+    let logs = start_logs(&loaded.config.log)?;
     let (app, worker_binary) = prepare(loaded)?;
     let bound = bind(app.config())?;
     let settings = settings(app.config(), worker_binary);
     let mut reactor = Reactor::new(app, bound, settings)?;
     reactor.run()?;
-    drop(held);
+    drop((held, logs));
     Ok(())
 }
 
 fn check(overrides: &Overrides) -> Result<(), RunError> {
-    let loaded = load(overrides, Purpose::Check)?;
     let held = sys::reserve_worker_descriptors().map_err(|source| RunError::system("open /dev/null", source))?;
+    let loaded = load(overrides, Purpose::Check)?;
+    // What the manifest says of logs is for a server.
+    let logs = start_logs(&config::Log { level: loaded.config.log.level, ..config::Log::default() })?;
     let (mut app, worker_binary) = prepare(loaded)?;
     let kinds = check::load_components(&mut app, &worker_binary).map_err(RunError::Check)?;
-    drop(held);
+    drop((held, logs));
     // A closed standard output leaves the exit code.
     let _ = io::stdout().write_all(check::describe(&app, &kinds).as_bytes());
     if app.diagnostics().has_errors(Purpose::Check) {
@@ -65,20 +69,12 @@ fn check(overrides: &Overrides) -> Result<(), RunError> {
 }
 
 fn load(overrides: &Overrides, purpose: Purpose) -> Result<Loaded, RunError> {
-    let loaded = config::load(overrides).map_err(|diagnostics| RunError::manifest(&diagnostics, purpose))?;
-    start_log(loaded.config.log.level);
-    Ok(loaded)
+    config::load(overrides).map_err(|diagnostics| RunError::manifest(&diagnostics, purpose))
 }
 
 /// The manifest's level holds for everything; `RUST_LOG` can say more or less for a part.
-fn start_log(level: log::LevelFilter) {
-    let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).format_timestamp_millis();
-    if let Ok(filters) = std::env::var("RUST_LOG") {
-        builder.parse_filters(&filters);
-    }
-    // There is a logger already only when a test has made one.
-    let _ = builder.try_init();
+fn start_logs(config: &config::Log) -> Result<Logs, RunError> {
+    Logs::start(config, std::env::var("RUST_LOG").ok()).map_err(RunError::Logs)
 }
 
 fn prepare(loaded: Loaded) -> Result<(App, PathBuf), RunError> {
@@ -177,6 +173,7 @@ enum RunError {
     NoWorkerBinary {
         path: PathBuf,
     },
+    Logs(LogsError),
     Compile(CompileError),
     Bind {
         address: String,
@@ -203,6 +200,7 @@ impl RunError {
         match self {
             RunError::Manifest(_) => Failure::Config.into(),
             RunError::NoWorkerBinary { .. }
+            | RunError::Logs(_)
             | RunError::Compile(_)
             | RunError::Bind { .. }
             | RunError::System { .. }
@@ -222,6 +220,7 @@ impl RunError {
                 _ => None,
             },
             RunError::Manifest(_)
+            | RunError::Logs(_)
             | RunError::Compile(CompileError::Failed { .. })
             | RunError::System { .. }
             | RunError::Reactor(_)
@@ -236,6 +235,7 @@ impl fmt::Display for RunError {
         match self {
             RunError::Manifest(findings) => return f.write_str(findings),
             RunError::NoWorkerBinary { path } => write!(f, "error: there is no {}", path.display())?,
+            RunError::Logs(error) => write!(f, "error: {}", chain(error))?,
             RunError::Compile(error) => write!(f, "error: {}", chain(error))?,
             RunError::Bind { address, source } => write!(f, "error: cannot listen on {address}: {source}")?,
             RunError::System { what, source } => write!(f, "error: cannot {what}: {source}")?,

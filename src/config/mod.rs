@@ -9,6 +9,7 @@ mod component;
 mod diagnostic;
 mod document;
 mod listen;
+mod log;
 mod serve;
 pub mod settings;
 
@@ -17,13 +18,14 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use log::LevelFilter;
+use ::log::LevelFilter;
 use toml::de::DeTable;
 
 pub use capability::{Grants, MEMORY_BYTES_DEFAULT, Network, Preopen};
 pub use component::{Component, ComponentIndex, ComponentRef};
 pub use diagnostic::{Diagnostic, Diagnostics, Purpose, Severity, Span};
 pub use listen::{Listen, ListenError};
+pub use log::{AccessFormat, AccessPlace, LOG_LEVELS, Log};
 pub use serve::{RouteSpec, Routes, SERVES_MAX, Serve, Target};
 pub use settings::Server;
 
@@ -38,13 +40,8 @@ pub const MANIFEST: &str = "rusm.toml";
 /// Most bytes of a manifest.
 pub const MANIFEST_BYTES_MAX: usize = 512 * 1024;
 
-/// The levels of the log, from nothing to everything.
-pub const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
 const SHAPE: Shape =
     Shape { name: "the manifest", keys: &["serve", "components", "capabilities", "log", "server"], unsupported: &[] };
-
-const LOG_SHAPE: Shape = Shape { name: "[log]", keys: &["level"], unsupported: &[] };
 
 /// A manifest that has been read and found good, with the flags applied.
 #[derive(Clone, Debug)]
@@ -58,12 +55,6 @@ pub struct Config {
     pub log: Log,
     /// Where the worker's program is, when a flag says so.
     pub worker_bin: Option<PathBuf>,
-}
-
-/// The `[log]` table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Log {
-    pub level: LevelFilter,
 }
 
 /// What flags say. They go before the manifest.
@@ -146,7 +137,7 @@ fn read_document<'d>(
     report: &mut Report,
 ) -> Config {
     let mut server = Server::new(around.cpus, default_cache_dir(around));
-    let mut log = Log { level: LevelFilter::Info };
+    let mut log = Log::default();
     let (mut serves, mut components, mut capabilities) = (None, None, None);
     for (key, value) in document::entries(document) {
         let name: &str = key.get_ref();
@@ -154,7 +145,7 @@ fn read_document<'d>(
             "serve" => serves = Some(value),
             "components" => components = document::table(value, report),
             "capabilities" => capabilities = document::table(value, report),
-            "log" => log = read_log(value, log, report),
+            "log" => log.read(value, around.directory, report),
             "server" => {
                 if let Some(table) = document::table(value, report) {
                     server.read(table, around.directory, report);
@@ -178,21 +169,6 @@ fn read_document<'d>(
     server.workers = overrides.workers.unwrap_or(server.workers);
     log.level = overrides.log_level.unwrap_or(log.level);
     Config { manifest: path.to_owned(), server, serves, components, log, worker_bin: overrides.worker_bin.clone() }
-}
-
-fn read_log<'d>(value: &'d document::Value<'d>, mut log: Log, report: &mut Report) -> Log {
-    let Some(table) = document::table(value, report) else { return log };
-    for (key, value) in document::entries(table) {
-        let name: &str = key.get_ref();
-        match name {
-            "level" => {
-                let level = document::word(value, &LOG_LEVELS, report).and_then(|level| level.parse().ok());
-                log.level = level.unwrap_or(log.level);
-            }
-            _ => document::unknown_key(key, value, &LOG_SHAPE, report),
-        }
-    }
-    log
 }
 
 fn default_cache_dir(around: &Surroundings<'_>) -> PathBuf {

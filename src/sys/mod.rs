@@ -5,16 +5,24 @@
 #![allow(unsafe_code, reason = "system calls that std and nix do not wrap; each block carries its proof")]
 
 mod descriptors;
+mod daemon;
+mod environment;
 mod fds;
 mod heap;
+mod identity;
+mod output;
 mod page;
 mod process;
 mod socket;
 mod spawn;
 
 pub use descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
+pub use daemon::{Side, leave_session};
+pub use environment::{monotonic_microseconds, remove_variable, take_descriptor};
 pub use fds::{open_descriptors_max, reserve_worker_descriptors};
 pub use heap::give_back_large_blocks;
+pub use identity::{Identity, IdentityError, change_directory, may_change_identity, set_umask};
+pub use output::{Output, Standard, keep, redirect, redirect_input, survive_file_size_limit};
 pub use page::SharedPage;
 pub use process::{Exit, Process, Usage, adopt_orphans, keep_ended_children, monotonic_ns, reap_strangers};
 pub use socket::{bind_tcp, reset_on_close};

@@ -1,0 +1,40 @@
+//! What whoever started this process has handed over beside the arguments: variables, and descriptors at numbers that they name.
+
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::time::{ClockId, clock_gettime};
+
+use super::fds::duplicate_above_reserved;
+
+/// Removes a variable, so that no child of this process takes it for its own.
+pub fn remove_variable(name: &str) {
+    // SAFETY: this process has one thread, so that nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var(name) }
+}
+
+/// Takes over a descriptor that is open at a number that the parent has named. It gets a number above those that workers' descriptors are moved
+/// to, and is closed on exec.
+///
+/// # Errors
+///
+/// Nothing is open there.
+pub fn take_descriptor(number: i32) -> io::Result<OwnedFd> {
+    if number <= libc::STDERR_FILENO {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: borrowed for one call that fails when the number is not open.
+    fcntl(unsafe { BorrowedFd::borrow_raw(number) }, FcntlArg::F_GETFD)?;
+    // SAFETY: it is open, the parent has left it to this process, and this is called once for it, before anything else is opened.
+    let handed = unsafe { OwnedFd::from_raw_fd(number) };
+    duplicate_above_reserved(&handed)
+}
+
+/// Microseconds of the clock that systemd compares a reload's beginning by.
+pub fn monotonic_microseconds() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        let (seconds, nanoseconds) = (time.tv_sec().unsigned_abs(), time.tv_nsec().unsigned_abs());
+        seconds * 1_000_000 + nanoseconds / 1000
+    })
+}
