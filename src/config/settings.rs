@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::diagnostic::Report;
 use super::document::{self, Shape};
+use super::listen::Listen;
 
 /// The settings of the server as a whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +34,20 @@ pub struct Server {
     pub backlog: usize,
     /// Absolute, or relative to the working directory as the manifest's own path is.
     pub cache_dir: PathBuf,
+    pub control: Control,
+    /// Where metrics and the state of the server can be had over HTTP, if anywhere.
+    pub admin: Option<Listen>,
+}
+
+/// Where the control socket is.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum Control {
+    /// In a place that only depends on the user and the manifest's path.
+    #[default]
+    Default,
+    Off,
+    /// A path like [`Server::cache_dir`].
+    At(PathBuf),
 }
 
 /// One row: a key of `[server]`.
@@ -54,9 +69,12 @@ pub enum Kind {
     Milliseconds(u64, u64, fn(&mut Server) -> &mut Duration),
     Mebibytes(u64, u64, fn(&mut Server) -> &mut u64),
     Directory(&'static str, fn(&mut Server) -> &mut PathBuf),
+    /// A path, or nothing at all.
+    Socket(&'static str, fn(&mut Server) -> &mut Control),
+    Address(fn(&mut Server) -> &mut Option<Listen>),
 }
 
-use Kind::{Count, CountPerCpu, Directory, Mebibytes, Milliseconds};
+use Kind::{Address, Count, CountPerCpu, Directory, Mebibytes, Milliseconds, Socket};
 
 /// Most workers.
 pub const WORKERS_MAX: u64 = 1024;
@@ -134,6 +152,16 @@ pub const SETTINGS: &[Setting] = &[
         Directory("$XDG_CACHE_HOME/rusmd, ~/.cache/rusmd or /var/cache/rusmd", |s| &mut s.cache_dir),
         "where compiled components are kept; relative to the manifest",
     ),
+    row(
+        "control",
+        Socket("in $XDG_RUNTIME_DIR, /run or /tmp/rusmd-UID", |s| &mut s.control),
+        "the socket of `rusmd ctl`, relative to the manifest; empty for none",
+    ),
+    row(
+        "admin",
+        Address(|s| &mut s.admin),
+        "where to serve `/metrics`, `/healthz` and `/readyz` over HTTP, to whoever can connect",
+    ),
 ];
 
 const fn row(name: &'static str, kind: Kind, doc: &'static str) -> Setting {
@@ -173,6 +201,8 @@ impl Server {
             connections_max: 10_000,
             backlog: 1024,
             cache_dir,
+            control: Control::Default,
+            admin: None,
         }
     }
 
@@ -206,15 +236,31 @@ impl Server {
                         *field(self) = directory.join(path);
                     }
                 }
+                Socket(_, field) => {
+                    if let Some(path) = document::string(value, report) {
+                        *field(self) = Control::of(path, directory);
+                    }
+                }
+                Address(field) => {
+                    if let Some(address) = document::address(value, report) {
+                        *field(self) = Some(address);
+                    }
+                }
             }
         }
+    }
+}
+
+impl Control {
+    pub(super) fn of(path: &str, directory: &Path) -> Control {
+        if path.is_empty() { Control::Off } else { Control::At(directory.join(path)) }
     }
 }
 
 impl Kind {
     fn unit(self) -> &'static str {
         match self {
-            Count(..) | CountPerCpu(..) | Directory(..) => "",
+            Count(..) | CountPerCpu(..) | Directory(..) | Socket(..) | Address(..) => "",
             Milliseconds(..) => " ms",
             Mebibytes(..) => " MiB",
         }
@@ -230,7 +276,8 @@ impl Setting {
             Count(_, _, field) => field(&mut server).to_string(),
             Milliseconds(_, _, field) => field(&mut server).as_millis().to_string(),
             Mebibytes(_, _, field) => (*field(&mut server) >> 20).to_string(),
-            Directory(words, _) => words.to_owned(),
+            Directory(words, _) | Socket(words, _) => words.to_owned(),
+            Address(_) => "none".to_owned(),
         }
     }
 
@@ -240,7 +287,8 @@ impl Setting {
             Count(least, most, _) | CountPerCpu(least, most, _) => format!("{least} to {most}"),
             Milliseconds(least, most, _) => format!("{least} to {most}"),
             Mebibytes(least, most, _) => format!("{least} to {most}"),
-            Directory(..) => "a path".to_owned(),
+            Directory(..) | Socket(..) => "a path".to_owned(),
+            Address(..) => "an address and a port".to_owned(),
         }
     }
 }
@@ -289,7 +337,7 @@ mod tests {
             let (least, most) = match setting.kind {
                 Count(least, most, _) | CountPerCpu(least, most, _) | Mebibytes(least, most, _) => (least, most),
                 Milliseconds(least, most, _) => (least, most),
-                Directory(..) => continue,
+                Directory(..) | Socket(..) | Address(..) => continue,
             };
             let errors = |value: i128| read(&format!("{} = {value}", setting.name)).1.list.len();
             assert_eq!(errors(least.into()), 0, "{}", setting.name);
@@ -309,7 +357,7 @@ mod tests {
                 }
                 Milliseconds(least, most, field) => (field(&mut server).as_millis() as u64, least, most),
                 Mebibytes(least, most, field) => (*field(&mut server) >> 20, least, most),
-                Directory(..) => continue,
+                Directory(..) | Socket(..) | Address(..) => continue,
             };
             assert!((least..=most).contains(&value), "{}", setting.name);
         }
@@ -325,5 +373,21 @@ mod tests {
         assert_eq!(server.body_bytes_max, 16 << 20);
         assert_eq!(server.cache_dir, Path::new("dir/x"));
         assert_eq!(server.headers_max, 7);
+    }
+
+    #[test]
+    fn the_control_socket_is_somewhere_by_default_elsewhere_or_off() {
+        assert_eq!(read("").0.control, Control::Default);
+        assert_eq!(read("control = ''").0.control, Control::Off);
+        assert_eq!(read("control = 'run/a.sock'").0.control, Control::At("dir/run/a.sock".into()));
+        assert_eq!(read("control = '/run/a.sock'").0.control, Control::At("/run/a.sock".into()));
+        assert_eq!(read("control = true").1.list.len(), 1);
+    }
+
+    #[test]
+    fn the_admin_address_is_checked_as_those_of_listeners_are() {
+        assert_eq!(read("").0.admin, None);
+        assert_eq!(read("admin = '[::1]:9090'").0.admin, "[::1]:9090".parse().ok());
+        assert_eq!(read("admin = '9090'").1.list.len(), 1);
     }
 }

@@ -10,10 +10,12 @@ mod page;
 mod process;
 mod socket;
 mod spawn;
+mod usage;
 
 pub use fds::{open_descriptors_max, reserve_worker_descriptors};
 pub use heap::give_back_large_blocks;
 pub use page::SharedPage;
 pub use process::{Exit, Process, Usage, keep_ended_children};
-pub use socket::{bind_tcp, reset_on_close};
+pub use socket::{bind_private, bind_tcp, peer_uid, reset_on_close};
 pub use spawn::{SpawnError, Spawned, spawn_worker};
+pub use usage::LiveUsage;
