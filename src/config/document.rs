@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Report, Span, closest, quoted};
+use super::listen::Listen;
 
 pub(super) type Key<'d> = Spanned<DeString<'d>>;
 pub(super) type Value<'d> = Spanned<DeValue<'d>>;
@@ -87,6 +88,17 @@ pub(super) fn word<'d>(value: &'d Value<'_>, words: &[&'static str], report: &mu
     let message = format!("{} is not one of {}", quoted(text), words.join(", "));
     report.push(suggest(Diagnostic::error(span(value), message), text, words.iter().copied()));
     None
+}
+
+/// Where to listen.
+pub(super) fn address(value: &Value<'_>, report: &mut Report) -> Option<Listen> {
+    match string(value, report)?.parse::<Listen>() {
+        Ok(listen) => Some(listen),
+        Err(error) => {
+            report.push(Diagnostic::error(span(value), error.to_string()).hint(error.hint()));
+            None
+        }
+    }
 }
 
 /// Tells that a key is not one of the table's, or not supported.

@@ -27,7 +27,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, Purpose, Severity, Span};
 pub use listen::{Listen, ListenError};
 pub use log::{AccessFormat, AccessPlace, LOG_LEVELS, Log};
 pub use serve::{RouteSpec, Routes, SERVES_MAX, Serve, Target};
-pub use settings::Server;
+pub use settings::{Control, Server};
 
 use capability::Capabilities;
 use component::Registry;
@@ -104,6 +104,29 @@ pub fn load(overrides: &Overrides) -> Result<Loaded, Diagnostics> {
     parse(path, &source, overrides, &around)
 }
 
+/// Only what a manifest says about the control socket: for those who want to ask a server, whatever has become of its manifest.
+///
+/// # Errors
+///
+/// It cannot be read, or not far enough.
+pub fn load_control(path: &Path) -> Result<Control, Diagnostics> {
+    let source = read_source(path).map_err(|error| unreadable(path, &error, true))?;
+    let text = String::from_utf8_lossy(&source);
+    let mut diagnostics = Diagnostics::new(path.to_string_lossy(), text.clone());
+    let (document, errors) = DeTable::parse_recoverable(&text);
+    let server = document.get_ref().get("server").and_then(|server| server.get_ref().as_table());
+    match server.and_then(|server| server.get("control")) {
+        Some(value) if let Some(text) = value.get_ref().as_str() => {
+            Ok(Control::of(text, path.parent().unwrap_or(Path::new(""))))
+        }
+        None if errors.is_empty() => Ok(Control::Default),
+        Some(_) | None => {
+            errors.iter().for_each(|error| diagnostics.push(syntax_error(error)));
+            Err(diagnostics)
+        }
+    }
+}
+
 /// Reads a manifest from its bytes.
 ///
 /// # Errors
@@ -166,6 +189,11 @@ fn read_document<'d>(
     let mut registry = Registry::read(components, capabilities, around, report);
     let serves = serve::read(serves, &overrides.listen, &mut registry, report);
     let components = registry.finish(report);
+    if let Some(admin) = server.admin.as_ref().filter(|admin| admin.port() != 0)
+        && let Some(serve) = serves.iter().find(|serve| serve.listen == *admin)
+    {
+        report.push(Diagnostic::error(serve.span, "`admin` in [server] has the address of this listener"));
+    }
     server.workers = overrides.workers.unwrap_or(server.workers);
     log.level = overrides.log_level.unwrap_or(log.level);
     Config { manifest: path.to_owned(), server, serves, components, log, worker_bin: overrides.worker_bin.clone() }

@@ -210,14 +210,7 @@ fn read_protocol(value: &Value<'_>, report: &mut Report) {
 }
 
 fn read_listen(value: &Value<'_>, taken: &mut HashMap<Listen, Option<Span>>, report: &mut Report) -> Option<Listen> {
-    let text = document::string(value, report)?;
-    let listen = match text.parse::<Listen>() {
-        Ok(listen) => listen,
-        Err(error) => {
-            report.push(Diagnostic::error(span(value), error.to_string()).hint(error.hint()));
-            return None;
-        }
-    };
+    let listen = document::address(value, report)?;
     if listen.port() != 0
         && let Some(first) = taken.insert(listen.clone(), span(value))
     {

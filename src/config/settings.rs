@@ -11,6 +11,7 @@ use toml::de::DeTable;
 
 use super::diagnostic::Report;
 use super::document::{self, Shape};
+use super::listen::Listen;
 
 /// The settings of the server as a whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +49,20 @@ pub struct Server {
     pub crash_loop_deaths: usize,
     /// Absolute, or relative to the working directory as the manifest's own path is.
     pub cache_dir: PathBuf,
+    pub control: Control,
+    /// Where metrics and the state of the server can be had over HTTP, if anywhere.
+    pub admin: Option<Listen>,
+}
+
+/// Where the control socket is.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum Control {
+    /// In a place that only depends on the user and the manifest's path.
+    #[default]
+    Default,
+    Off,
+    /// A path like [`Server::cache_dir`].
+    At(PathBuf),
 }
 
 /// What a trap of a guest costs beside its request.
@@ -86,6 +101,12 @@ use Kind::{Count, CountPerCpu, Directory, Mebibytes, Milliseconds, Word};
 
 const SANDBOX_LEVELS: [SandboxLevel; 3] = [SandboxLevel::BestEffort, SandboxLevel::Strict, SandboxLevel::Off];
 const SANDBOX_WORDS: [&str; 3] = [SANDBOX_LEVELS[0].name(), SANDBOX_LEVELS[1].name(), SANDBOX_LEVELS[2].name()];
+    /// A path, or nothing at all.
+    Socket(&'static str, fn(&mut Server) -> &mut Control),
+    Address(fn(&mut Server) -> &mut Option<Listen>),
+}
+
+use Kind::{Address, Count, CountPerCpu, Directory, Mebibytes, Milliseconds, Socket};
 
 /// Most workers.
 pub const WORKERS_MAX: u64 = 1024;
@@ -208,6 +229,16 @@ pub const SETTINGS: &[Setting] = &[
         Directory("$XDG_CACHE_HOME/rusmd, ~/.cache/rusmd or /var/cache/rusmd", |s| &mut s.cache_dir),
         "where compiled components are kept; relative to the manifest",
     ),
+    row(
+        "control",
+        Socket("in $XDG_RUNTIME_DIR, /run or /tmp/rusmd-UID", |s| &mut s.control),
+        "the socket of `rusmd ctl`, relative to the manifest; empty for none",
+    ),
+    row(
+        "admin",
+        Address(|s| &mut s.admin),
+        "where to serve `/metrics`, `/healthz` and `/readyz` over HTTP, to whoever can connect",
+    ),
 ];
 
 const fn row(name: &'static str, kind: Kind, doc: &'static str) -> Setting {
@@ -256,6 +287,8 @@ impl Server {
             poison_refuse: Duration::from_secs(30),
             crash_loop_deaths: 5,
             cache_dir,
+            control: Control::Default,
+            admin: None,
         }
     }
 
@@ -295,8 +328,24 @@ impl Server {
                         *field(self) = directory.join(path);
                     }
                 }
+                Socket(_, field) => {
+                    if let Some(path) = document::string(value, report) {
+                        *field(self) = Control::of(path, directory);
+                    }
+                }
+                Address(field) => {
+                    if let Some(address) = document::address(value, report) {
+                        *field(self) = Some(address);
+                    }
+                }
             }
         }
+    }
+}
+
+impl Control {
+    pub(super) fn of(path: &str, directory: &Path) -> Control {
+        if path.is_empty() { Control::Off } else { Control::At(directory.join(path)) }
     }
 }
 
@@ -304,6 +353,7 @@ impl Kind {
     fn unit(self) -> &'static str {
         match self {
             Count(..) | CountPerCpu(..) | Directory(..) | Word(..) => "",
+            Count(..) | CountPerCpu(..) | Directory(..) | Socket(..) | Address(..) => "",
             Milliseconds(..) => " ms",
             Mebibytes(..) => " MiB",
         }
@@ -321,6 +371,8 @@ impl Setting {
             Mebibytes(_, _, field) => (*field(&mut server) >> 20).to_string(),
             Directory(words, _) => words.to_owned(),
             Word(words, _) => words.first().copied().unwrap_or_default().to_owned(),
+            Directory(words, _) | Socket(words, _) => words.to_owned(),
+            Address(_) => "none".to_owned(),
         }
     }
 
@@ -332,6 +384,8 @@ impl Setting {
             Mebibytes(least, most, _) => format!("{least} to {most}"),
             Directory(..) => "a path".to_owned(),
             Word(words, _) => words.join(", "),
+            Directory(..) | Socket(..) => "a path".to_owned(),
+            Address(..) => "an address and a port".to_owned(),
         }
     }
 }
@@ -381,6 +435,7 @@ mod tests {
                 Count(least, most, _) | CountPerCpu(least, most, _) | Mebibytes(least, most, _) => (least, most),
                 Milliseconds(least, most, _) => (least, most),
                 Directory(..) | Word(..) => continue,
+                Directory(..) | Socket(..) | Address(..) => continue,
             };
             let errors = |value: i128| read(&format!("{} = {value}", setting.name)).1.list.len();
             assert_eq!(errors(least.into()), 0, "{}", setting.name);
@@ -401,6 +456,7 @@ mod tests {
                 Milliseconds(least, most, field) => (field(&mut server).as_millis() as u64, least, most),
                 Mebibytes(least, most, field) => (*field(&mut server) >> 20, least, most),
                 Directory(..) | Word(..) => continue,
+                Directory(..) | Socket(..) | Address(..) => continue,
             };
             assert!((least..=most).contains(&value), "{}", setting.name);
         }
@@ -425,5 +481,18 @@ mod tests {
         assert_eq!((server.on_trap, server.sandbox), (OnTrap::Exit, SandboxLevel::Strict));
         let (server, report) = read("on-trap = 'explode'");
         assert_eq!((server.on_trap, report.list.len()), (OnTrap::Reset, 1));
+    fn the_control_socket_is_somewhere_by_default_elsewhere_or_off() {
+        assert_eq!(read("").0.control, Control::Default);
+        assert_eq!(read("control = ''").0.control, Control::Off);
+        assert_eq!(read("control = 'run/a.sock'").0.control, Control::At("dir/run/a.sock".into()));
+        assert_eq!(read("control = '/run/a.sock'").0.control, Control::At("/run/a.sock".into()));
+        assert_eq!(read("control = true").1.list.len(), 1);
+    }
+
+    #[test]
+    fn the_admin_address_is_checked_as_those_of_listeners_are() {
+        assert_eq!(read("").0.admin, None);
+        assert_eq!(read("admin = '[::1]:9090'").0.admin, "[::1]:9090".parse().ok());
+        assert_eq!(read("admin = '9090'").1.list.len(), 1);
     }
 }

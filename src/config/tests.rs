@@ -430,6 +430,35 @@ fn two_listeners_cannot_have_one_address_unless_the_kernel_chooses_it() {
 }
 
 #[test]
+fn the_admin_listener_cannot_have_the_address_of_another() {
+    let manifest = |admin: &str| {
+        format!("[[serve]]\nlisten = \"127.0.0.1:80\"\ncomponent = \"api\"\n[server]\nadmin = \"{admin}\"")
+    };
+    assert_eq!(titles(&manifest("127.0.0.1:80")), ["error: `admin` in [server] has the address of this listener"]);
+    assert_eq!(titles(&manifest("127.0.0.1:81")), [""; 0]);
+    assert_eq!(titles(&with("[server]\nadmin = \"127.0.0.1:0\"")), [""; 0], "the kernel chooses two ports");
+}
+
+#[test]
+fn the_control_socket_is_found_in_a_manifest_that_is_good_for_nothing_else() {
+    let directory = std::env::temp_dir().join(format!("rusmd-config-control-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    let path = directory.join("rusm.toml");
+    let control = |manifest: &str| {
+        std::fs::write(&path, manifest).expect("the temporary directory is writable");
+        load_control(&path)
+    };
+    assert_eq!(control("[server]\ncontrol = 'a.sock'").ok(), Some(Control::At(directory.join("a.sock"))));
+    assert_eq!(control("[server]\ncontrol = ''").ok(), Some(Control::Off));
+    assert_eq!(control("nonsense = 1").ok(), Some(Control::Default));
+    assert_eq!(control("[server]\ncontrol = '/a.sock'\n[[serve]\n= 3").ok(), Some(Control::At("/a.sock".into())));
+    assert!(control("[server]\n[[serve]\n= 3").is_err(), "who knows what it would have said");
+    assert!(control("[server]\ncontrol = 7").is_err());
+    std::fs::remove_dir_all(&directory).expect("the directory is ours");
+    assert!(load_control(&path).is_err());
+}
+
+#[test]
 fn tables_are_counted_up_to_their_limits() {
     let serves = |count: usize| "[[serve]]\nlisten = \"127.0.0.1:0\"\ncomponent = \"api\"\n".repeat(count);
     assert_eq!(titles(&serves(SERVES_MAX)), [""; 0]);

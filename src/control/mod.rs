@@ -2,8 +2,22 @@
 //!
 //! - `status`: what the supervisor knows at one moment, as data
 //! - `counters`: what is counted on a request's path
+//! - `command`: the language of the control socket
+//! - `socket`, `bind`, `place`: the control socket itself, how its file is made, and where
 //!
 //! Never touches a client, a worker or a clock. The reactor fills the status and carries out the commands.
 
+mod bind;
+mod command;
 pub mod counters;
+mod place;
+#[cfg(test)]
+mod scratch;
+mod socket;
 pub mod status;
+
+pub use bind::{BindError, BindErrorCause};
+pub use command::{Command, CommandError, LINE_BYTES_MAX, Reply};
+pub use place::{Place, User, default_places};
+pub use socket::{CONNECTIONS_MAX, ConnectionKey, ControlSocket, IDLE_MAX};
+pub use status::Status;

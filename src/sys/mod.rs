@@ -15,6 +15,7 @@ mod page;
 mod process;
 mod socket;
 mod spawn;
+mod usage;
 
 pub use descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
 pub use daemon::{Side, leave_session};
@@ -27,3 +28,7 @@ pub use page::SharedPage;
 pub use process::{Exit, Process, Usage, adopt_orphans, keep_ended_children, monotonic_ns, reap_strangers};
 pub use socket::{bind_tcp, reset_on_close};
 pub use spawn::{OurEnds, SpawnError, Spawned, TheirEnds, make_ends, spawn_template};
+pub use process::{Exit, Process, Usage, keep_ended_children};
+pub use socket::{bind_private, bind_tcp, peer_uid, reset_on_close};
+pub use spawn::{SpawnError, Spawned, spawn_worker};
+pub use usage::LiveUsage;

@@ -2,8 +2,12 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// A listening socket, not blocking. `SO_REUSEADDR` lets a restarted server have its port while old connections linger.
@@ -16,8 +20,43 @@ pub fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// A listening Unix socket that nobody but this user can connect to, not blocking. A name that is taken is `AddrInUse`, also when it is a
+/// symbolic link: bind(2) follows none.
+///
+/// A socket's file gets the mode of the socket, less the umask (unix(7)), so that there is no moment at which it is open to others.
+pub fn bind_private(path: &Path, backlog: i32) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// The user whose process is at the other end, as it was when that process connected.
+pub fn peer_uid(stream: &impl AsFd) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: both pointers are to live locals, and `length` is the size of the first; getsockopt(2) writes no more than that.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    // Root is uid 0: what was not written must not look like it.
+    if result == 0 && length as usize == size_of::<libc::ucred>() {
+        Ok(peer.uid)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Makes the close of this connection a reset, so that a client cannot take a body that was cut for one that ended.
-pub fn reset_on_close(stream: &impl std::os::fd::AsFd) {
+pub fn reset_on_close(stream: &impl AsFd) {
     // A socket that refuses the option is closed plainly; a chunked or counted body shows the cut all the same.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
