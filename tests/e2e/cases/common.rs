@@ -117,6 +117,11 @@ pub fn request_id(response: &Response) -> String {
     id.unwrap_or_else(|| panic!("no request id in {body:?}")).to_owned()
 }
 
+/// The request id in a line of the log.
+pub fn request_id_in(line: &str) -> Option<&str> {
+    line.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| is_request_id(word))
+}
+
 /// Whether a word has the form of a request id.
 pub fn is_request_id(word: &str) -> bool {
     word.len() == ID_DIGITS && word.chars().all(|c| c.is_ascii_hexdigit())

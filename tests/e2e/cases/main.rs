@@ -10,6 +10,7 @@ mod cli;
 mod common;
 mod contract;
 mod http;
+mod ledger;
 mod mistrust;
 mod shutdown;
 mod workers;

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use rusmd_e2e::wait::{self, Stopwatch};
 use rusmd_e2e::{Client, Server, process};
 
-use crate::common::{Form, HELLO, assert_failed, assert_serves, is_request_id};
+use crate::common::{Form, HELLO, assert_failed, assert_serves, request_id_in};
 
 /// A deadline that a test waits for.
 const SHORT_MS: u32 = 700;
@@ -362,9 +362,4 @@ fn killing_workers_under_load_loses_only_what_had_started() {
     runs.sort_unstable();
     runs.dedup();
     assert_eq!(runs.len(), lines, "a request has run twice");
-}
-
-/// The request id in a line of the log.
-fn request_id_in(line: &str) -> Option<&str> {
-    line.split(|c: char| !c.is_ascii_alphanumeric()).find(|word| is_request_id(word))
 }
