@@ -10,6 +10,7 @@ use rusmd_proto::RequestId;
 use super::sink::{Place, Report, Sink};
 use super::stamp::Stamp;
 use super::text::{push_json_string, push_number, push_padded, push_quoted, push_word};
+use crate::control::counters::Outcome;
 use crate::config::AccessFormat;
 
 /// Bytes of lines that are worth a write.
@@ -17,31 +18,6 @@ const FLUSH_BYTES: usize = 32 * 1024;
 
 /// How long a line waits for others at the most.
 const FLUSH_AFTER: Duration = Duration::from_secs(1);
-
-/// What became of a request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// The guest's answer, whatever its status, or an `OPTIONS` of our own.
-    Served,
-    Trap,
-    Memory,
-    NoResponse,
-    InvalidResponse,
-    Internal,
-    TimedOut,
-    WorkerDied,
-    Overloaded,
-    /// Its component is kept from running for a while.
-    Suspended,
-    /// A request like it has killed workers.
-    Poisoned,
-    NotFound,
-    /// It was malformed, too large or too slow.
-    Refused,
-    ClientLeft,
-    Cut,
-    Stopping,
-}
 
 /// One request that is over.
 #[derive(Clone, Copy, Debug)]
@@ -169,49 +145,6 @@ impl AccessLog {
         let report = sink.take_report()?;
         let text = report.describe("the access log", sink.place());
         Some((report, text))
-    }
-}
-
-impl Outcome {
-    pub const ALL: [Outcome; 16] = [
-        Outcome::Served,
-        Outcome::Trap,
-        Outcome::Memory,
-        Outcome::NoResponse,
-        Outcome::InvalidResponse,
-        Outcome::Internal,
-        Outcome::TimedOut,
-        Outcome::WorkerDied,
-        Outcome::Overloaded,
-        Outcome::Suspended,
-        Outcome::Poisoned,
-        Outcome::NotFound,
-        Outcome::Refused,
-        Outcome::ClientLeft,
-        Outcome::Cut,
-        Outcome::Stopping,
-    ];
-
-    /// As the access log has it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Outcome::Served => "served",
-            Outcome::Trap => "trap",
-            Outcome::Memory => "memory",
-            Outcome::NoResponse => "no-response",
-            Outcome::InvalidResponse => "invalid-response",
-            Outcome::Internal => "internal",
-            Outcome::TimedOut => "timed-out",
-            Outcome::WorkerDied => "worker-died",
-            Outcome::Overloaded => "overloaded",
-            Outcome::Suspended => "suspended",
-            Outcome::Poisoned => "poisoned",
-            Outcome::NotFound => "not-found",
-            Outcome::Refused => "refused",
-            Outcome::ClientLeft => "client-left",
-            Outcome::Cut => "cut",
-            Outcome::Stopping => "stopping",
-        }
     }
 }
 

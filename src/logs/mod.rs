@@ -17,7 +17,7 @@ use std::time::Instant;
 use crate::config::{self, AccessPlace};
 use crate::sys::{self, Output, Standard};
 
-pub use access::{AccessEntry, Outcome};
+pub use access::AccessEntry;
 pub use sink::BUFFER_BYTES_MAX;
 
 use access::AccessLog;

@@ -8,11 +8,10 @@ use std::time::Instant;
 
 use mio::Registry;
 use mio::net::TcpStream;
-use rusmd_proto::RequestId;
 use slab::Slab;
 
 use crate::http::{Connection, Context, Scheme};
-use crate::request::ClientKey;
+use crate::request::{ClientKey, RequestRef};
 use crate::sys;
 use crate::timers::{Armed, Timers};
 
@@ -28,7 +27,7 @@ pub struct Client {
     /// Which `[[serve]]` of the manifest that listener is.
     pub serve: usize,
     /// The request that it waits for, from its head to the end of its response.
-    pub request: Option<RequestId>,
+    pub request: Option<RequestRef>,
     /// The socket may have bytes for us.
     pub readable: bool,
     /// The client has closed its sending side. Its last bytes and its end may come with one event, so that a short read is not the last.
@@ -73,6 +72,31 @@ impl Clients {
     /// Another connection would be one too many.
     pub fn is_full(&self) -> bool {
         self.slab.len() >= self.connections_max
+    }
+
+    pub fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
+    /// Another manifest serves: its limits are for the connections that come from now on.
+    pub fn renew(&mut self, context: Context, connections_max: usize) {
+        self.context = Rc::new(context);
+        self.connections_max = connections_max;
+    }
+
+    /// Another manifest serves: `serve_of` tells which `[[serve]]` a listener is for. Connections of listeners that are gone end.
+    pub fn reassign(&mut self, serve_of: impl Fn(usize) -> Option<usize>) {
+        let keys: Vec<ClientKey> = self.slab.iter().map(|(_, client)| client.key).collect();
+        for key in keys {
+            let Some(client) = self.get_mut(key) else { continue };
+            match serve_of(client.listener) {
+                Some(serve) => client.serve = serve,
+                None => {
+                    client.connection.begin_drain();
+                    self.touch(key);
+                }
+            }
+        }
     }
 
     /// The index at which the next client will be, for its poll token.

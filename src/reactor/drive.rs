@@ -5,15 +5,18 @@ use std::net::Shutdown;
 use std::time::Instant;
 
 use mio::Interest;
+use rusmd_proto::RequestId;
 
 use crate::answer::Answer;
 use crate::http::Event;
-use crate::request::ClientKey;
+use crate::request::{ClientKey, RequestRef};
 
 use super::backend::Backend;
 use super::clients::Client;
+use super::generation::Generations;
 use super::listeners::Accepted;
-use super::{Phase, Reactor, Source, report};
+use super::source::Source;
+use super::{Phase, Reactor, report};
 
 /// Rounds of read, events and write that one client gets in one turn.
 const ROUNDS_PER_TURN: usize = 32;
@@ -32,16 +35,20 @@ enum Progress {
 impl Reactor {
     /// Accepts what waits, within the share of one turn and within the limits.
     pub(super) fn accept(&mut self, now: Instant) {
-        if self.phase != Phase::Serving {
+        if self.phase != Phase::Serving || !self.listeners.is_open() {
             return;
         }
         for _ in 0..self.listeners.accepts_per_turn() {
             match self.listeners.accept(now) {
                 Accepted::Nothing => return,
-                Accepted::OneTooMany { stream } => turn_away(stream),
+                Accepted::OneTooMany { stream } => {
+                    self.counters.connections_refused += 1;
+                    turn_away(stream);
+                }
                 Accepted::Client { mut stream, peer, listener, serve } => {
                     if self.clients.is_full() {
                         self.listeners.handle_closed(listener);
+                        self.counters.connections_refused += 1;
                         turn_away(stream);
                         continue;
                     }
@@ -51,6 +58,7 @@ impl Reactor {
                     let interest = Interest::READABLE | Interest::WRITABLE;
                     match self.poll.registry().register(&mut stream, token, interest) {
                         Ok(()) => {
+                            self.counters.connections_accepted += 1;
                             self.clients.insert(stream, peer, listener, serve, now);
                         }
                         Err(error) => {
@@ -72,14 +80,14 @@ impl Reactor {
 
     fn drive(&mut self, key: ClientKey, now: Instant) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        let progress = drive_client(client, &mut self.backend, &mut self.scratch, now);
+        let progress = drive_client(client, &mut self.generations, &mut self.scratch, now);
         match progress {
             Progress::Waits => self.clients.arm(key),
             Progress::Postponed => self.clients.postpone(key),
             Progress::Ended => {
                 let (request, listener) = (client.request, client.listener);
-                if let Some(id) = request {
-                    self.backend.leave(id);
+                if let Some(request) = request {
+                    leave(&mut self.generations, request, now);
                 }
                 self.clients.remove(key, self.poll.registry());
                 self.listeners.handle_closed(listener);
@@ -88,15 +96,17 @@ impl Reactor {
     }
 }
 
-fn drive_client(client: &mut Client, backend: &mut Backend, scratch: &mut [u8], now: Instant) -> Progress {
+fn drive_client(client: &mut Client, generations: &mut Generations, scratch: &mut [u8], now: Instant) -> Progress {
     // The end of a client whose request is queued is known before its bytes are read: there may be a body that nobody takes yet.
-    if client.ended && client.request.is_some_and(|id| backend.is_queued(id)) {
+    if client.ended && is_queued(client, generations) {
         client.connection.handle_disconnect();
     }
     for _ in 0..ROUNDS_PER_TURN {
-        handle_events(client, backend, now);
+        handle_events(client, generations, now);
         flush(client, now);
-        if let Some(id) = client.request {
+        if let Some(RequestRef { generation, id }) = client.request
+            && let Some(backend) = generations.get_mut(generation)
+        {
             backend.refill_window(id, client.connection.output().len());
         }
         if client.connection.is_closed() {
@@ -108,31 +118,45 @@ fn drive_client(client: &mut Client, backend: &mut Backend, scratch: &mut [u8], 
             client.connection.handle_write_shutdown();
         }
         // A pipelined request may have waited for the output to drain.
-        if client.connection.wants_poll() && backend_takes(client, backend) {
+        if client.connection.wants_poll() && backend_takes(client, generations) {
             continue;
         }
         if !(client.readable && client.connection.wants_input()) {
             return Progress::Waits;
         }
-        receive(client, backend, scratch, now);
+        receive(client, generations, scratch, now);
     }
     Progress::Postponed
 }
 
 /// True when the backend has room for the client's next event.
-fn backend_takes(client: &Client, backend: &Backend) -> bool {
-    client.request.is_none_or(|id| backend.wants_body(id))
+fn backend_takes(client: &Client, generations: &Generations) -> bool {
+    let Some(RequestRef { generation, id }) = client.request else { return true };
+    generations.get(generation).is_none_or(|backend| backend.wants_body(id))
+}
+
+/// True while the client's request waits for a worker.
+fn is_queued(client: &Client, generations: &Generations) -> bool {
+    let Some(RequestRef { generation, id }) = client.request else { return false };
+    generations.get(generation).is_some_and(|backend| backend.is_queued(id))
+}
+
+/// The client has left, or is not to have the rest.
+fn leave(generations: &mut Generations, request: RequestRef, now: Instant) {
+    if let Some(backend) = generations.get_mut(request.generation) {
+        backend.leave(request.id, now);
+    }
 }
 
 /// Reads once.
-fn receive(client: &mut Client, backend: &Backend, scratch: &mut [u8], now: Instant) {
+fn receive(client: &mut Client, generations: &Generations, scratch: &mut [u8], now: Instant) {
     match client.stream.read(scratch) {
         Ok(0) => {
             client.readable = false;
             client.connection.handle_eof(now);
             // Whether a client that has closed its side still reads cannot be known. One whose request is being handled is given the
             // benefit of the doubt; one that has not got that far has left.
-            if client.request.is_some_and(|id| backend.is_queued(id)) {
+            if is_queued(client, generations) {
                 client.connection.handle_disconnect();
             }
         }
@@ -162,15 +186,16 @@ fn flush(client: &mut Client, now: Instant) {
 }
 
 /// Takes the events that the backend has room for.
-fn handle_events(client: &mut Client, backend: &mut Backend, now: Instant) {
-    while backend_takes(client, backend) {
+fn handle_events(client: &mut Client, generations: &mut Generations, now: Instant) {
+    while backend_takes(client, generations) {
         let Some(event) = client.connection.poll_event(now) else { return };
         let refused = match event {
             Event::Request(head) => {
                 let continues = head.expects_continue;
+                let backend = generations.current_mut();
                 match backend.begin(client.key, client.peer, client.serve, &head, now) {
                     Ok(id) => {
-                        client.request = Some(id);
+                        client.request = Some(backend.reference(id));
                         if continues {
                             client.connection.respond_continue(now);
                         }
@@ -179,20 +204,21 @@ fn handle_events(client: &mut Client, backend: &mut Backend, now: Instant) {
                     Err((id, answer)) => Some((id, answer)),
                 }
             }
-            Event::Body(bytes) => client.request.and_then(|id| refusal(id, backend.take_body(id, bytes, now))),
+            Event::Body(bytes) => pass_on(client.request, generations, |backend, id| backend.take_body(id, bytes, now)),
             Event::BodyEnd { trailers } => {
-                client.request.and_then(|id| refusal(id, backend.end_body(id, trailers, now)))
+                pass_on(client.request, generations, |backend, id| backend.end_body(id, trailers, now))
             }
             Event::Refused { status, reason } => {
                 log::debug!("{} refused: {status} {reason}", client.peer);
-                if let Some(id) = client.request.take() {
-                    backend.leave(id);
+                generations.current_mut().note_refused(client.peer, status, now);
+                if let Some(request) = client.request.take() {
+                    leave(generations, request, now);
                 }
                 None
             }
             Event::ClientGone => {
-                if let Some(id) = client.request.take() {
-                    backend.leave(id);
+                if let Some(request) = client.request.take() {
+                    leave(generations, request, now);
                 }
                 None
             }
@@ -204,8 +230,15 @@ fn handle_events(client: &mut Client, backend: &mut Backend, now: Instant) {
     }
 }
 
-fn refusal(id: rusmd_proto::RequestId, taken: Result<(), Answer>) -> Option<(rusmd_proto::RequestId, Answer)> {
-    taken.err().map(|answer| (id, answer))
+/// Gives a part of a request to who has the rest of it. What comes back is the answer that ends it.
+fn pass_on(
+    request: Option<RequestRef>,
+    generations: &mut Generations,
+    take: impl FnOnce(&mut Backend, RequestId) -> Result<(), Answer>,
+) -> Option<(RequestId, Answer)> {
+    let RequestRef { generation, id } = request?;
+    let answer = take(generations.get_mut(generation)?, id).err()?;
+    Some((id, answer))
 }
 
 /// Tells a client for which there is no place so, if its socket takes that at once, and closes.

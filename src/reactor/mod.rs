@@ -4,55 +4,54 @@
 //!   wait → events → timers → clients that have something to do → queue → links that have something to say → wait
 //! ```
 //!
-//! Everything that can be decided without a system call is decided elsewhere (`http`, `router`, `queue`, `pool`, `request`). There are
-//! no globals: several reactors can run side by side, each with its own listeners, clients and workers.
+//! Everything that can be decided without a system call is decided elsewhere (`http`, `router`, `queue`, `pool`, `blame`, `request`). There
+//! are no globals: several reactors can run side by side, each with its own listeners, clients and workers.
 
+mod account;
 mod backend;
 mod clients;
+mod clock;
+mod control;
+mod deaths;
+mod dispatch;
 mod drive;
 mod frames;
+mod generation;
 mod listeners;
+mod reload;
 mod report;
+mod settings;
+mod signals;
+mod source;
+mod status;
+mod template;
 mod workers;
 
 use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use mio::{Events, Interest, Poll};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::app::App;
+use crate::bind::Bound;
+use crate::control::counters::Counters;
+use crate::daemon::Daemon;
 use crate::http;
-use crate::pool::SlotId;
+use crate::logs::Logs;
 
-use backend::Backend;
 use clients::Clients;
-pub use listeners::Bound;
+use clock::{Clock, Date};
+use deaths::Deaths;
+use generation::{Generations, Progress};
 use listeners::Listeners;
+pub use reload::Origin;
+use reload::Reload;
 pub use report::chain;
-
-/// What the operator set, as far as the loop needs it.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub workers: usize,
-    pub spare_workers: usize,
-    pub worker_binary: PathBuf,
-    /// Client connections at a time, over all listeners.
-    pub connections_max: usize,
-    pub queue_length: usize,
-    pub queue_timeout: Duration,
-    /// How long a handler may take between two signs of life: the start, its response's head, body bytes either way.
-    pub request_timeout: Duration,
-    /// From the interruption of a request to the kill of its worker.
-    pub kill_grace: Duration,
-    /// From the first signal to stop to the end of patience with what is in flight.
-    pub shutdown_timeout: Duration,
-    pub limits: http::Limits,
-    pub timeouts: http::Timeouts,
-}
+pub use settings::Settings;
+use source::Source;
+use template::TemplateEnd;
 
 /// Bytes that one read from a client or a worker may bring.
 const READ_BYTES: usize = 64 * 1024;
@@ -60,42 +59,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// Events taken from the kernel in one turn.
 const EVENTS_MAX: usize = 1024;
 
-/// What a poll token stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Source {
-    Signals,
-    Listener(usize),
-    Client(usize),
-    Link(SlotId),
-    Process(SlotId),
-}
-
-impl Source {
-    const KINDS: usize = 8;
-
-    fn token(self) -> Token {
-        let (kind, index) = match self {
-            Source::Signals => (0, 0),
-            Source::Listener(index) => (1, index),
-            Source::Client(index) => (2, index),
-            Source::Link(slot) => (3, slot.0 as usize),
-            Source::Process(slot) => (4, slot.0 as usize),
-        };
-        Token(index * Source::KINDS + kind)
-    }
-
-    fn of(token: Token) -> Option<Source> {
-        let index = token.0 / Source::KINDS;
-        Some(match token.0 % Source::KINDS {
-            0 => Source::Signals,
-            1 => Source::Listener(index),
-            2 => Source::Client(index),
-            3 => Source::Link(SlotId(index as u32)),
-            4 => Source::Process(SlotId(index as u32)),
-            _ => return None,
-        })
-    }
-}
+/// A turn that begins so much later than it was due tells of a machine that stood still: it was suspended, or everything on it was stopped.
+const LEAP_MIN: Duration = Duration::from_secs(1);
 
 /// Where the reactor is between its start and its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,15 +69,21 @@ enum Phase {
     Starting,
     Serving,
     /// No new connections; what is in flight may finish until this time.
-    Draining {
-        until: Instant,
-    },
+    Draining { until: Instant },
     /// Only the workers' ends are awaited; they are killed at this time.
-    Stopping {
-        kill_at: Instant,
-        killed: bool,
-    },
+    Stopping { kill_at: Instant, killed: bool },
     Stopped,
+}
+
+/// What a reactor is made of.
+#[expect(missing_debug_implementations, reason = "the logs have none")]
+pub struct Parts {
+    pub app: App,
+    pub bound: Vec<Bound>,
+    pub settings: Settings,
+    pub origin: Origin,
+    pub daemon: Daemon,
+    pub logs: Logs,
 }
 
 /// One event loop and all that it owns.
@@ -122,10 +93,20 @@ pub struct Reactor {
     signals: Signals,
     listeners: Listeners,
     clients: Clients,
-    backend: Backend,
+    generations: Generations,
     phase: Phase,
+    reload: Option<Reload>,
+    control: control::Control,
+    origin: Origin,
+    daemon: Daemon,
+    logs: Logs,
+    counters: Counters,
+    deaths: Deaths,
     scratch: Vec<u8>,
     date: Date,
+    started_at: Instant,
+    /// `started_at` by the clock that workers read.
+    origin_ns: u64,
     kill_grace: Duration,
     shutdown_timeout: Duration,
 }
@@ -163,10 +144,12 @@ impl std::error::Error for ReactorError {
 
 impl Reactor {
     /// Takes over listening sockets and the application. Nothing is accepted before the first worker is ready.
-    pub fn new(app: App, bound: Vec<Bound>, settings: Settings) -> Result<Reactor, ReactorError> {
+    pub fn new(parts: Parts) -> Result<Reactor, ReactorError> {
+        let Parts { app, bound, settings, origin, daemon, logs } = parts;
         let system = |what| move |source| ReactorError::System { what, source };
         let poll = Poll::new().map_err(system("make a poll"))?;
-        let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(system("take over signals"))?;
+        crate::sys::adopt_orphans().map_err(system("become the parent of workers"))?;
+        let mut signals = Signals::new(signals::HANDLED).map_err(system("take over signals"))?;
         poll.registry()
             .register(&mut signals, Source::Signals.token(), Interest::READABLE)
             .map_err(system("wait for signals"))?;
@@ -174,15 +157,25 @@ impl Reactor {
         let clock = Clock::read();
         let mut date = Date::default();
         date.refresh(clock, &context);
+        let control = control::Control::open(&app, poll.registry()).map_err(system("make the control socket"))?;
         Ok(Reactor {
             poll,
             signals,
             listeners: Listeners::new(bound),
             clients: Clients::new(context, settings.connections_max),
-            backend: Backend::new(app, &settings, clock.now, clock.seed()),
+            generations: Generations::new(app, &settings, clock.now, clock.seed()),
             phase: Phase::Starting,
+            reload: None,
+            control,
+            origin,
+            daemon,
+            logs,
+            counters: Counters::default(),
+            deaths: Deaths::default(),
             scratch: vec![0; READ_BYTES],
             date,
+            started_at: clock.now,
+            origin_ns: account::origin_ns(),
             kill_grace: settings.kill_grace,
             shutdown_timeout: settings.shutdown_timeout,
         })
@@ -190,37 +183,60 @@ impl Reactor {
 
     /// Serves until a signal ends it and everything in flight is done.
     pub fn run(&mut self) -> Result<(), ReactorError> {
+        let served = self.turn_until_stopped();
+        self.account(Clock::read());
+        self.logs.flush_all(Clock::read().now);
+        self.control.remove();
+        served
+    }
+
+    fn turn_until_stopped(&mut self) -> Result<(), ReactorError> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut clock = Clock::read();
-        self.start_workers(clock.now)?;
-        self.backend.flush_links(self.poll.registry());
+        self.start_templates(clock.now)?;
         while self.phase != Phase::Stopped {
-            self.wait(&mut events, clock.now)?;
+            let due = self.due(clock.now);
+            self.wait(&mut events, due, clock.now)?;
+            let last = clock.now;
             clock = Clock::read();
+            self.notice_leap(due, last, clock.now);
             self.date.refresh(clock, self.clients.context());
             self.clients.begin_turn();
             for event in &events {
                 self.handle_event(event, clock.now)?;
             }
-            self.read_unread_links(clock.now);
+            for backend in self.generations.iter_mut() {
+                backend.read_unread_links(&mut self.scratch, &mut self.clients, clock.now);
+            }
             self.accept(clock.now);
             self.handle_timers(clock.now);
             self.drive_clients(clock.now);
-            self.backend.dispatch(&mut self.clients, clock.now);
-            self.start_workers(clock.now)?;
-            self.advance_phase(clock.now);
-            self.backend.flush_links(self.poll.registry());
+            for backend in self.generations.iter_mut() {
+                backend.retire_workers(clock.now);
+                backend.dispatch(&mut self.clients, clock.now);
+            }
+            self.start_templates(clock.now)?;
+            self.advance(clock)?;
+            for backend in self.generations.iter_mut() {
+                backend.flush_links(self.poll.registry());
+            }
+            self.account(clock);
+            self.logs.flush(clock.now);
         }
         Ok(())
     }
 
-    fn wait(&mut self, events: &mut Events, now: Instant) -> Result<(), ReactorError> {
-        let timeout = if self.clients.have_work() || self.backend.has_work() || self.listeners.have_work() {
-            Some(Duration::ZERO)
-        } else {
-            self.next_deadline().map(|at| at.saturating_duration_since(now))
-        };
-        match self.poll.poll(events, timeout) {
+    /// When the next turn begins at the latest.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        let has_work = self.clients.have_work()
+            || self.generations.iter().any(backend::Backend::has_work)
+            || (self.listeners.have_work() && self.phase == Phase::Serving)
+            || self.control.has_work();
+        if has_work { Some(now) } else { self.next_deadline(now) }
+    }
+
+    fn wait(&mut self, events: &mut Events, due: Option<Instant>, now: Instant) -> Result<(), ReactorError> {
+        match self.poll.poll(events, due.map(|due| due.saturating_duration_since(now))) {
             Err(source) if source.kind() != io::ErrorKind::Interrupted => {
                 Err(ReactorError::System { what: "wait for events", source })
             }
@@ -228,26 +244,117 @@ impl Reactor {
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let phase = match self.phase {
             Phase::Starting | Phase::Serving | Phase::Stopped => None,
             Phase::Draining { until } => Some(until),
             Phase::Stopping { kill_at, killed } => (!killed).then_some(kill_at),
         };
-        [phase, self.clients.next_deadline(), self.backend.next_deadline(), self.listeners.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            phase,
+            self.clients.next_deadline(),
+            self.generations.next_deadline(),
+            self.listeners.next_deadline(),
+            self.reload.as_ref().and_then(Reload::deadline),
+            self.control.next_deadline(),
+            self.logs.next_deadline(now),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// A clock that has leapt makes everybody late at once, and nobody is to blame.
+    fn notice_leap(&mut self, due: Option<Instant>, last: Instant, now: Instant) {
+        let Some(leap) = due.map(|due| now.saturating_duration_since(due.max(last))).filter(|leap| *leap >= LEAP_MIN)
+        else {
+            return;
+        };
+        log::warn!("the machine, or this process, stood still for {leap:.1?}: deadlines are moved by that");
+        for backend in self.generations.iter_mut() {
+            backend.forgive(leap);
+        }
     }
 
     fn handle_event(&mut self, event: &mio::event::Event, now: Instant) -> Result<(), ReactorError> {
+        let (registry, scratch, clients) = (self.poll.registry(), &mut self.scratch, &mut self.clients);
         match Source::of(event.token()) {
             Some(Source::Signals) => self.handle_signals(now),
             Some(Source::Listener(index)) => self.listeners.handle_readable(index),
             Some(Source::Client(index)) => self.clients.handle_event(index, event),
-            Some(Source::Link(slot)) => self.handle_link(slot, now),
-            Some(Source::Process(slot)) => self.handle_process(slot, now)?,
-            None => {}
+            Some(Source::Link(member)) => {
+                if let Some(backend) = self.generations.get_mut(member.generation) {
+                    backend.handle_link(member.slot, scratch, clients, now);
+                }
+            }
+            Some(Source::Process(member)) => {
+                if let Some(backend) = self.generations.get_mut(member.generation)
+                    && let Some(death) = backend.handle_process(member.slot, registry, scratch, clients, now)
+                {
+                    self.counters.handle_restart(death.reason);
+                    self.deaths.push(death);
+                }
+            }
+            Some(Source::TemplateLink(generation)) => {
+                if let Some(backend) = self.generations.get_mut(generation) {
+                    backend.handle_template_link(registry, scratch, now);
+                }
+            }
+            Some(Source::TemplateProcess(generation)) => {
+                let Some(backend) = self.generations.get_mut(generation) else { return Ok(()) };
+                let end = backend.handle_template_process(registry, scratch, &mut self.counters, now);
+                if let Some(end) = end {
+                    self.handle_template_end(generation, end, now)?;
+                }
+            }
+            Some(Source::Compiler) => self.handle_compiler(now),
+            Some(Source::Control(place)) => self.control.handle_event(place, event, now),
+            Some(Source::SuccessorLink | Source::SuccessorProcess) | None => {}
+        }
+        Ok(())
+    }
+
+    fn handle_template_end(
+        &mut self,
+        generation: crate::request::GenerationId,
+        end: TemplateEnd,
+        now: Instant,
+    ) -> Result<(), ReactorError> {
+        let reason = match end {
+            TemplateEnd::Replaced => return Ok(()),
+            TemplateEnd::LoadingKilled { component, reason } => {
+                log::error!("{reason}");
+                let is_next = self.reload.as_ref().and_then(Reload::generation) == Some(generation);
+                if let Some(backend) = self.generations.get_mut(generation).filter(|_| !is_next) {
+                    backend.suspend_unloaded(component, now);
+                    return Ok(());
+                }
+                reason
+            }
+            TemplateEnd::Failed { reason } => reason,
+        };
+        if self.reload.as_ref().and_then(Reload::generation) == Some(generation) {
+            self.fail_reload(format!("no template became ready: {reason}"), now);
+            return Ok(());
+        }
+        if self.phase == Phase::Starting {
+            return Err(ReactorError::NoWorker { reason });
+        }
+        log::error!("no template becomes ready: {reason}");
+        Ok(())
+    }
+
+    /// Starts the templates and the workers that are missing.
+    fn start_templates(&mut self, now: Instant) -> Result<(), ReactorError> {
+        let registry = self.poll.registry();
+        for backend in self.generations.iter_mut() {
+            if let Err(error) = backend.start_template(registry, now) {
+                if self.phase == Phase::Starting {
+                    return Err(ReactorError::NoWorker { reason: report::chain(&error) });
+                }
+                log::error!("{}", report::chain(&error));
+            }
+            backend.fork_workers(registry, now);
         }
         Ok(())
     }
@@ -255,98 +362,50 @@ impl Reactor {
     fn handle_timers(&mut self, now: Instant) {
         self.listeners.handle_timers(now);
         self.clients.handle_timers(now);
-        while let Some(slot) = self.backend.timers.pop(now) {
-            self.handle_request_timer(slot, now);
-        }
-        self.backend.shed_expired(&mut self.clients, now);
-        self.backend.kill_overdue(now);
-    }
-
-    fn handle_signals(&mut self, now: Instant) {
-        for signal in self.signals.pending().collect::<Vec<_>>() {
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            match self.phase {
-                Phase::Starting | Phase::Serving => {
-                    log::info!("{name}: finishing {} requests in flight", self.backend.in_flight());
-                    self.listeners.close(self.poll.registry());
-                    // A request that has reached this machine is served: only then are the idle connections known.
-                    self.clients.touch_all();
-                    self.drive_clients(now);
-                    self.clients.begin_drain();
-                    self.phase = Phase::Draining { until: now + self.shutdown_timeout };
-                }
-                Phase::Draining { .. } => {
-                    log::warn!("{name} again: not waiting any longer");
-                    self.phase = Phase::Draining { until: now };
-                }
-                Phase::Stopping { killed, .. } => self.phase = Phase::Stopping { kill_at: now, killed },
-                Phase::Stopped => {}
+        self.control.handle_timers(now);
+        for backend in self.generations.iter_mut() {
+            while let Some(slot) = backend.timers.pop(now) {
+                backend.handle_slot_timer(slot, &mut self.clients, now);
             }
+            backend.shed_expired(&mut self.clients, now);
+            backend.kill_overdue(now);
+            backend.kill_overdue_template(now);
+        }
+        if self.generations.current_mut().blame.poll_reload(now).is_some() && self.reload.is_none() {
+            log::info!("trying again to load a component that is suspended");
+            self.begin_reload(now);
         }
     }
 
-    fn advance_phase(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Starting | Phase::Serving | Phase::Stopped => {}
-            Phase::Draining { until } => {
-                let idle = self.clients.is_empty() && self.backend.in_flight() == 0;
-                if idle || until <= now {
-                    if !idle {
-                        let (clients, requests) = (self.clients.len(), self.backend.in_flight());
-                        log::warn!("shutdown-timeout-ms passed: cutting {clients} connections, {requests} requests");
-                    }
-                    self.clients.cut_all(self.poll.registry());
-                    self.backend.drain_workers();
-                    self.phase = Phase::Stopping { kill_at: now + self.kill_grace, killed: false };
-                    self.advance_phase(now);
-                }
+    /// What follows from all that has happened in this turn.
+    fn advance(&mut self, clock: Clock) -> Result<(), ReactorError> {
+        let now = clock.now;
+        if self.phase == Phase::Starting {
+            if let Progress::Failed { reason } = self.generations.current().progress() {
+                return Err(ReactorError::NoWorker { reason });
             }
-            Phase::Stopping { kill_at, killed } => {
-                if self.backend.workers_alive() == 0 {
-                    self.phase = Phase::Stopped;
-                } else if kill_at <= now && !killed {
-                    self.backend.kill_all();
-                    self.phase = Phase::Stopping { kill_at, killed: true };
-                }
+            if self.generations.current().is_proven() {
+                self.begin_serving()?;
             }
         }
-    }
-}
-
-/// The time of one turn of the loop. Read once, passed to everything.
-#[derive(Clone, Copy, Debug)]
-struct Clock {
-    now: Instant,
-    wall: SystemTime,
-}
-
-impl Clock {
-    #[allow(clippy::disallowed_methods, reason = "the reactor owns the clock")]
-    fn read() -> Clock {
-        Clock { now: Instant::now(), wall: SystemTime::now() }
+        self.advance_reload(now);
+        self.generations.wind_down(&mut self.clients, self.poll.registry(), now);
+        self.handle_commands(clock);
+        self.advance_phase(now);
+        Ok(())
     }
 
-    /// Differs between two runs, so that request ids in a log that spans both are not confused.
-    fn seed(self) -> u64 {
-        self.wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-    }
-}
-
-/// The `Date` field of responses, made anew once a second (RFC 9110, section 6.6.1).
-#[derive(Debug, Default)]
-struct Date {
-    second: u64,
-}
-
-impl Date {
-    fn refresh(&mut self, clock: Clock, context: &http::Context) {
-        let second = clock.seed() / 1000;
-        if second != self.second {
-            self.second = second;
-            let text = httpdate::fmt_http_date(clock.wall);
-            if let Ok(text) = text.as_bytes().try_into() {
-                context.set_date(text);
-            }
+    fn begin_serving(&mut self) -> Result<(), ReactorError> {
+        self.phase = Phase::Serving;
+        report::problems(self.generations.current().app());
+        if let Err(error) = self.listeners.open(self.poll.registry()) {
+            log::error!("cannot wait for connections: {error}");
         }
+        for address in self.listeners.addresses() {
+            report::listening(address);
+        }
+        self.daemon
+            .handle_serving(&mut self.logs)
+            .map_err(|source| ReactorError::System { what: "tell whoever started this", source })
     }
 }

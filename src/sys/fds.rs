@@ -31,6 +31,13 @@ pub(super) fn duplicate_above_reserved(fd: &impl std::os::fd::AsFd) -> io::Resul
     Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(raw) })
 }
 
+/// Has reads and writes of this descriptor return at once.
+pub fn set_nonblocking(fd: &impl std::os::fd::AsFd) -> io::Result<()> {
+    let flags = nix::fcntl::OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | nix::fcntl::OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
 /// Raises the soft limit of open descriptors to the hard one, and returns it.
 pub fn open_descriptors_max() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

@@ -1,0 +1,238 @@
+//! What is told of requests that are over: counters, and lines of the access log.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use rusmd_proto::{RequestHead, RequestId};
+
+use crate::answer::Answer;
+use crate::control::counters::Outcome;
+use crate::http;
+use crate::logs::AccessEntry;
+use crate::request::Request;
+use crate::sys;
+
+use super::backend::Backend;
+use super::{Clock, Reactor};
+
+/// A request that never became one: it was answered, or refused, before a worker could have it.
+#[derive(Debug)]
+pub(super) struct Unrouted {
+    id: RequestId,
+    peer: SocketAddr,
+    status: u16,
+    outcome: Outcome,
+    /// What the access log tells of it, when there is one and there was a head.
+    head: Option<Box<Told>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    method: String,
+    target: String,
+    referer: Option<Vec<u8>>,
+    user_agent: Option<Vec<u8>>,
+}
+
+impl Backend {
+    /// A request was answered before it could have been given to a worker.
+    pub(super) fn note_answered(&mut self, id: RequestId, peer: SocketAddr, head: &http::RequestHead<'_>, answer: &Answer) {
+        let field = |name: &str| {
+            let mut fields = head.headers.iter();
+            fields.find(|(known, _)| *known == name).map(|(_, value)| value.to_vec())
+        };
+        let told = self.tells_access.then(|| {
+            Box::new(Told {
+                method: head.method.to_owned(),
+                target: target(head.path, head.query),
+                referer: field("referer"),
+                user_agent: field("user-agent"),
+            })
+        });
+        self.unrouted.push(Unrouted { id, peer, status: answer.status, outcome: answer.outcome(), head: told });
+    }
+
+    /// What a client sent was no request.
+    pub(super) fn note_refused(&mut self, peer: SocketAddr, status: u16) {
+        let id = RequestId::NONE;
+        self.unrouted.push(Unrouted { id, peer, status, outcome: Outcome::Malformed, head: None });
+    }
+}
+
+impl Reactor {
+    /// Accounts for what has ended in this turn.
+    pub(super) fn account(&mut self, clock: Clock) {
+        let monotonic = self.origin_ns + nanoseconds(clock.now.saturating_duration_since(self.started_at));
+        let writes = self.logs.has_access_log();
+        for backend in self.generations.iter_mut() {
+            backend.tells_access = writes;
+            self.counters.dispatched_again += std::mem::take(&mut backend.dispatched_again);
+            for unrouted in backend.unrouted.drain(..) {
+                self.counters.handle_request_end(unrouted.outcome, Some(unrouted.status), Duration::ZERO);
+                if writes {
+                    self.logs.push(&unrouted.entry(backend.number, clock.wall));
+                }
+            }
+            while let Some(request) = backend.finished.pop() {
+                let times = Times::of(&request, clock.now, monotonic);
+                let outcome = request.trace.outcome.unwrap_or(Outcome::ClientLeft);
+                let status = Some(request.trace.status).filter(|status| *status != 0);
+                self.counters.handle_request_end(outcome, status, times.total);
+                if request.trace.handed.is_some() {
+                    self.counters.handle_dispatch(times.queue);
+                }
+                if let Some(head) = request.head() {
+                    let is_failure = outcome != Outcome::Served && outcome != Outcome::ClientLeft;
+                    backend.tally.count(head.component, is_failure, outcome == Outcome::WorkerDied);
+                    if writes {
+                        let name = backend.app.component_name(head.component);
+                        let wall = clock.wall.checked_sub(times.age).unwrap_or(clock.wall);
+                        let entry = entry(&request, &head, outcome, &times, backend.number, name, wall);
+                        self.logs.push(&entry);
+                    }
+                }
+                backend.recycle(request);
+            }
+        }
+    }
+}
+
+/// How long the parts of a request took.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// Since its head was complete.
+    age: Duration,
+    total: Duration,
+    queue: Duration,
+    dispatch: Duration,
+    run: Duration,
+}
+
+impl Times {
+    fn of(request: &Request, now: Instant, now_ns: u64) -> Times {
+        let trace = &request.trace;
+        let end = trace.answered.unwrap_or(now);
+        let queued = trace.queued.unwrap_or(request.admitted);
+        let handed = trace.handed.unwrap_or(end).max(queued);
+        // The worker's word counts within what is possible.
+        let started = match trace.started_ns {
+            0 => end,
+            ns => (now - Duration::from_nanos(now_ns.saturating_sub(ns)).min(now - handed)).min(end.max(handed)),
+        };
+        Times {
+            age: now.saturating_duration_since(request.admitted),
+            total: end.saturating_duration_since(request.admitted),
+            queue: handed.saturating_duration_since(queued),
+            dispatch: started.saturating_duration_since(handed),
+            run: end.saturating_duration_since(started),
+        }
+    }
+}
+
+fn entry<'a>(
+    request: &'a Request,
+    head: &'a RequestHead<'a>,
+    outcome: Outcome,
+    times: &Times,
+    generation: u64,
+    component: Option<&'a str>,
+    wall: SystemTime,
+) -> AccessEntry<'a> {
+    let trace = &request.trace;
+    let field = |name: &str| head.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    AccessEntry {
+        time: wall,
+        peer: head.peer.unwrap_or(NOWHERE),
+        id: request.id,
+        method: head.method.as_bytes(),
+        path: head.path.as_bytes(),
+        query: head.query.map(str::as_bytes),
+        version: "HTTP/1.1",
+        status: trace.status,
+        bytes: trace.body_bytes,
+        referer: field("referer"),
+        user_agent: field("user-agent"),
+        total: times.total,
+        queue: times.queue,
+        dispatch: times.dispatch,
+        run: times.run,
+        worker: Some(trace.pid).filter(|pid| *pid != 0),
+        generation,
+        component,
+        action: head.action,
+        started: trace.started_ns != 0,
+        outcome,
+    }
+}
+
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+impl Unrouted {
+    fn entry(&self, generation: u64, wall: SystemTime) -> AccessEntry<'_> {
+        let told = self.head.as_deref();
+        AccessEntry {
+            time: wall,
+            peer: self.peer,
+            id: self.id,
+            method: told.map_or(b"-", |told| told.method.as_bytes()),
+            path: told.map_or(b"-", |told| told.target.as_bytes()),
+            query: None,
+            version: "HTTP/1.1",
+            status: self.status,
+            bytes: 0,
+            referer: told.and_then(|told| told.referer.as_deref()),
+            user_agent: told.and_then(|told| told.user_agent.as_deref()),
+            total: Duration::ZERO,
+            queue: Duration::ZERO,
+            dispatch: Duration::ZERO,
+            run: Duration::ZERO,
+            worker: None,
+            generation,
+            component: None,
+            action: None,
+            started: false,
+            outcome: self.outcome,
+        }
+    }
+}
+
+fn target(path: &str, query: Option<&str>) -> String {
+    query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What each component has come to.
+#[derive(Debug, Default)]
+pub(super) struct Tally(Vec<ComponentTally>);
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ComponentTally {
+    pub requests: u64,
+    pub failures: u64,
+    pub deaths: u64,
+}
+
+impl Tally {
+    fn count(&mut self, component: u16, is_failure: bool, is_death: bool) {
+        let at = usize::from(component);
+        if self.0.len() <= at {
+            self.0.resize(at + 1, ComponentTally::default());
+        }
+        let tally = &mut self.0[at];
+        tally.requests += 1;
+        tally.failures += u64::from(is_failure);
+        tally.deaths += u64::from(is_death);
+    }
+
+    pub fn of(&self, component: u16) -> ComponentTally {
+        self.0.get(usize::from(component)).copied().unwrap_or_default()
+    }
+}
+
+/// The moment by which the monotonic clock of workers is read.
+pub(super) fn origin_ns() -> u64 {
+    sys::monotonic_ns()
+}

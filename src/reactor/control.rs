@@ -1,0 +1,168 @@
+//! The operator's side of the loop: commands of the control socket are carried out and answered here.
+
+use std::io;
+use std::time::Instant;
+
+use mio::Registry;
+
+use crate::app::App;
+use crate::config;
+use crate::control::command::{Command, Reply};
+use crate::control::socket::{ConnectionKey, ControlSocket};
+
+use super::clock::Clock;
+use super::reload::Verdict;
+use super::signals::Stop;
+use super::source::Source;
+use super::{Phase, Reactor, report};
+
+/// The token of the listening socket; connections have the numbers after it.
+const LISTENER: usize = 0;
+
+/// The control socket, if there is one, and who waits for what.
+#[derive(Debug)]
+pub(super) struct Control {
+    socket: Option<ControlSocket>,
+    waiting: Vec<(ConnectionKey, Awaited)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Awaited {
+    Reload,
+    Upgrade,
+    /// That many workers are ready.
+    Workers(usize),
+}
+
+impl Control {
+    /// Opens what the manifest wants.
+    ///
+    /// # Errors
+    ///
+    /// The manifest names a socket that cannot be made. Where nobody has asked for it, that is a warning.
+    pub fn open(app: &App, registry: &Registry) -> io::Result<Control> {
+        let config = app.config();
+        let opened = ControlSocket::open(&config.server.control, &config.manifest);
+        let socket = match (opened, &config.server.control) {
+            (Ok(socket), _) => socket,
+            (Err(error), config::Control::Default) => {
+                log::warn!("there is no control socket: {}", report::chain(&error));
+                None
+            }
+            (Err(error), _) => return Err(io::Error::other(report::chain(&error))),
+        };
+        let mut control = Control { socket, waiting: Vec::new() };
+        if let Some(socket) = &mut control.socket {
+            socket.register(registry, Source::Control(LISTENER).token(), |place| Source::Control(place + 1).token())?;
+        }
+        Ok(control)
+    }
+
+    pub fn has_work(&self) -> bool {
+        self.socket.as_ref().is_some_and(ControlSocket::has_work)
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.socket.as_ref().and_then(ControlSocket::next_deadline)
+    }
+
+    pub fn handle_event(&mut self, place: usize, event: &mio::event::Event, now: Instant) {
+        let Some(socket) = &mut self.socket else { return };
+        match place.checked_sub(1) {
+            None => socket.handle_listener_event(),
+            Some(place) => socket.handle_connection_event(place, event, now),
+        }
+    }
+
+    pub fn handle_timers(&mut self, now: Instant) {
+        if let Some(socket) = &mut self.socket {
+            socket.handle_timers(now);
+        }
+    }
+
+    /// The socket's file goes with the server.
+    pub fn remove(&self) {
+        if let Some(socket) = &self.socket {
+            socket.remove();
+        }
+    }
+
+    fn reply(&mut self, key: ConnectionKey, reply: &Reply, now: Instant) {
+        if let Some(socket) = &mut self.socket {
+            socket.reply(key, reply, now);
+        }
+    }
+
+    /// Answers all who wait for this.
+    fn settle(&mut self, awaited: impl Fn(Awaited) -> bool, reply: &Reply, now: Instant) {
+        let (settled, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(_, what)| awaited(*what));
+        self.waiting = waiting;
+        let settled: Vec<(ConnectionKey, Awaited)> = settled;
+        for (key, _) in settled {
+            self.reply(key, reply, now);
+        }
+    }
+}
+
+impl Reactor {
+    /// Carries out what was asked for, and answers those whose wait is over.
+    pub(super) fn handle_commands(&mut self, clock: Clock) {
+        let now = clock.now;
+        if let Some(socket) = &mut self.control.socket {
+            socket.accept(self.poll.registry(), now);
+        }
+        while let Some((key, command)) = self.control.socket.as_mut().and_then(ControlSocket::poll_command) {
+            self.handle_command(key, command, now);
+        }
+        let ready = self.generations.current().pool.ready();
+        let workers = self.generations.current().pool.workers();
+        if self.control.waiting.iter().any(|(_, awaited)| matches!(awaited, Awaited::Workers(_))) {
+            let reply = Reply::done(format!("{workers} workers are ready"));
+            self.control.settle(|awaited| matches!(awaited, Awaited::Workers(wanted) if ready >= wanted), &reply, now);
+        }
+    }
+
+    fn handle_command(&mut self, key: ConnectionKey, command: Command, now: Instant) {
+        let reply = match command {
+            Command::Status => Reply::status(self.status(now)),
+            Command::Workers => Reply::workers(self.worker_statuses(now)),
+            Command::Stop => {
+                self.begin_stop(Stop::Graceful, "rusmd ctl stop", now);
+                Reply::done("stopping: what is in flight may finish")
+            }
+            Command::StopNow => {
+                self.begin_stop(Stop::Fast, "rusmd ctl stop --now", now);
+                Reply::done("stopping")
+            }
+            Command::Reopen => {
+                self.logs.reopen();
+                Reply::done("the logs are reopened")
+            }
+            Command::Scale(_) if self.phase != Phase::Serving => Reply::failed("the server is not serving"),
+            Command::Scale(workers) => {
+                self.scale(workers);
+                return self.control.waiting.push((key, Awaited::Workers(workers)));
+            }
+            Command::Reload => {
+                self.control.waiting.push((key, Awaited::Reload));
+                return self.begin_reload(now);
+            }
+            Command::Upgrade => {
+                self.control.waiting.push((key, Awaited::Upgrade));
+                return self.begin_upgrade(now);
+            }
+        };
+        self.control.reply(key, &reply, now);
+    }
+
+    /// Tells who waits for it how a reload or an upgrade went.
+    pub(super) fn tell_verdict(&mut self, verdict: &Verdict, now: Instant) {
+        let (awaited, reply) = match verdict {
+            Verdict::Reload(Ok(number)) => (Awaited::Reload, Reply::done(format!("generation {number} serves"))),
+            Verdict::Reload(Err(reason)) => (Awaited::Reload, Reply::failed(reason.clone())),
+            Verdict::Upgrade(Ok(pid)) => (Awaited::Upgrade, Reply::done(format!("process {pid} serves"))),
+            Verdict::Upgrade(Err(reason)) => (Awaited::Upgrade, Reply::failed(reason.clone())),
+        };
+        self.control.settle(|what| what == awaited, &reply, now);
+    }
+}

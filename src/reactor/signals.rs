@@ -1,0 +1,160 @@
+//! What signals mean, and how the server comes to its end.
+
+use std::io::{self, IsTerminal as _};
+use std::time::Instant;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
+
+use crate::config::settings::WORKERS_MAX;
+use crate::pool::Retirement;
+
+use super::{Phase, Reactor};
+
+/// The signals that this process has a use for.
+pub(super) const HANDLED: [i32; 9] =
+    [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU];
+
+/// How a stop treats what is in flight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stop {
+    /// What has a worker may finish within `kill-grace-ms`; what waits for one is answered.
+    Fast,
+    /// Everything may finish within `shutdown-timeout-ms`.
+    Graceful,
+}
+
+impl Reactor {
+    pub(super) fn handle_signals(&mut self, now: Instant) {
+        for signal in self.signals.pending().collect::<Vec<_>>() {
+            match signal {
+                SIGTERM => self.begin_stop(Stop::Fast, "SIGTERM", now),
+                SIGINT => self.begin_stop(Stop::Fast, "SIGINT", now),
+                SIGQUIT => self.begin_stop(Stop::Graceful, "SIGQUIT", now),
+                SIGHUP => {
+                    log::info!("SIGHUP");
+                    self.resume_listening();
+                    self.begin_reload(now);
+                }
+                SIGUSR1 => self.logs.reopen(),
+                SIGUSR2 => self.begin_upgrade(now),
+                SIGWINCH => self.rest(),
+                SIGTTIN => self.add_workers(1),
+                SIGTTOU => self.add_workers(-1),
+                _ => {}
+            }
+        }
+    }
+
+    /// One worker more, or one less.
+    fn add_workers(&mut self, change: isize) {
+        self.resume_listening();
+        let workers = self.generations.current().pool.workers();
+        let most = usize::try_from(WORKERS_MAX).unwrap_or(usize::MAX);
+        let wanted = workers.saturating_add_signed(change).clamp(1, most);
+        self.scale(wanted);
+    }
+
+    pub(super) fn scale(&mut self, workers: usize) {
+        log::info!("{workers} workers from now on, {} before", self.generations.current().pool.workers());
+        self.generations.current_mut().pool.set_workers(workers);
+    }
+
+    /// SIGWINCH: the workers go when they are done, this process stays, and connections wait in the kernel. A terminal sends it for its
+    /// size to whatever runs in it, which must not mean anything.
+    fn rest(&mut self) {
+        let has_terminal = io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
+        if has_terminal || self.phase != Phase::Serving {
+            return;
+        }
+        log::info!("SIGWINCH: the workers go; SIGTTIN or SIGHUP brings them back");
+        self.listeners.pause(self.poll.registry());
+        let backend = self.generations.current_mut();
+        backend.is_resting = true;
+        for slot in backend.pool.slots() {
+            backend.pool.retire(slot, Retirement::ScaledDown);
+        }
+    }
+
+    fn resume_listening(&mut self) {
+        if self.phase == Phase::Serving && !self.listeners.is_open() {
+            self.generations.current_mut().is_resting = false;
+            if let Err(error) = self.listeners.open(self.poll.registry()) {
+                log::error!("cannot wait for connections: {error}");
+            }
+        }
+    }
+
+    /// Begins to stop, or is done with waiting if that has begun.
+    pub(super) fn begin_stop(&mut self, stop: Stop, why: &str, now: Instant) {
+        let patience = match stop {
+            Stop::Fast => self.kill_grace.min(self.shutdown_timeout),
+            Stop::Graceful => self.shutdown_timeout,
+        };
+        match (self.phase, stop) {
+            (Phase::Starting | Phase::Serving, _) => {
+                log::info!("{why}: finishing {} requests in flight", self.generations.in_flight());
+                self.daemon.handle_stop();
+                self.fail_reload("the server stops".to_owned(), now);
+                // A request that has reached this machine is served: only then are the idle connections known.
+                self.listeners.close(self.poll.registry());
+                self.clients.touch_all();
+                self.drive_clients(now);
+                self.clients.begin_drain();
+                self.phase = Phase::Draining { until: now + patience };
+            }
+            (Phase::Draining { until }, Stop::Graceful) => self.phase = Phase::Draining { until },
+            (Phase::Draining { until }, Stop::Fast) if self.is_stopping_fast || until <= now => {
+                log::warn!("{why} again: not waiting any longer");
+                self.phase = Phase::Draining { until: now };
+            }
+            (Phase::Draining { until }, Stop::Fast) => {
+                log::info!("{why}: stopping fast");
+                self.phase = Phase::Draining { until: until.min(now + patience) };
+            }
+            (Phase::Stopping { killed, .. }, _) => self.phase = Phase::Stopping { kill_at: now, killed },
+            (Phase::Stopped, _) => {}
+        }
+        if stop == Stop::Fast {
+            self.is_stopping_fast = true;
+            for backend in self.generations.iter_mut() {
+                backend.shed_all(&mut self.clients, now);
+            }
+        }
+    }
+
+    pub(super) fn advance_phase(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Starting | Phase::Serving | Phase::Stopped => {}
+            Phase::Draining { until } => {
+                let idle = self.clients.is_empty() && self.generations.in_flight() == 0;
+                if idle || until <= now {
+                    if !idle {
+                        let (clients, requests) = (self.clients.len(), self.generations.in_flight());
+                        log::warn!("the time to stop is over: cutting {clients} connections, {requests} requests");
+                        for backend in self.generations.iter_mut() {
+                            backend.shed_all(&mut self.clients, now);
+                            backend.answer_all(&mut self.clients, now);
+                        }
+                        self.drive_clients(now);
+                    }
+                    self.clients.cut_all(self.poll.registry());
+                    for backend in self.generations.iter_mut() {
+                        backend.drain_workers();
+                    }
+                    self.phase = Phase::Stopping { kill_at: now + self.kill_grace, killed: false };
+                    self.advance_phase(now);
+                }
+            }
+            Phase::Stopping { kill_at, killed } => {
+                if self.generations.processes_alive() == 0 {
+                    self.phase = Phase::Stopped;
+                } else if kill_at <= now && !killed {
+                    for backend in self.generations.iter_mut() {
+                        backend.kill_all();
+                    }
+                    self.phase = Phase::Stopping { kill_at, killed: true };
+                }
+            }
+        }
+    }
+}
