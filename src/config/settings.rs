@@ -3,13 +3,15 @@
 
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::diagnostic::Report;
-use super::document::{self, Shape};
+use super::Surroundings;
+use super::diagnostic::{Diagnostic, Report};
+use super::document::{self, Shape, Value};
+use crate::sys::{Identity, IdentityError};
 
 /// The settings of the server as a whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +35,14 @@ pub struct Server {
     pub backlog: usize,
     /// Absolute, or relative to the working directory as the manifest's own path is.
     pub cache_dir: PathBuf,
+    pub pidfile: Option<PathBuf>,
+    /// Whose rights workers have, by name or number.
+    pub user: Option<String>,
+    pub group: Option<String>,
+    /// What [`Server::user`] and [`Server::group`] stand for, when either is set.
+    pub identity: Option<Identity>,
+    pub chdir: Option<PathBuf>,
+    pub umask: Option<u32>,
 }
 
 /// One row: a key of `[server]`.
@@ -54,9 +64,18 @@ pub enum Kind {
     Milliseconds(u64, u64, fn(&mut Server) -> &mut Duration),
     Mebibytes(u64, u64, fn(&mut Server) -> &mut u64),
     Directory(&'static str, fn(&mut Server) -> &mut PathBuf),
+    /// A path; nothing unless it is set.
+    OptionalPath(fn(&mut Server) -> &mut Option<PathBuf>),
+    /// A name or a number that the system knows; see [`Server::identity`].
+    Account(fn(&mut Server) -> &mut Option<String>),
+    /// Permission bits in octal.
+    FileMode(fn(&mut Server) -> &mut Option<u32>),
 }
 
-use Kind::{Count, CountPerCpu, Directory, Mebibytes, Milliseconds};
+use Kind::{Account, Count, CountPerCpu, Directory, FileMode, Mebibytes, Milliseconds, OptionalPath};
+
+/// Most of what a umask can take away.
+const FILE_MODE_MAX: u32 = 0o777;
 
 /// Most workers.
 pub const WORKERS_MAX: u64 = 1024;
@@ -134,6 +153,15 @@ pub const SETTINGS: &[Setting] = &[
         Directory("$XDG_CACHE_HOME/rusmd, ~/.cache/rusmd or /var/cache/rusmd", |s| &mut s.cache_dir),
         "where compiled components are kept; relative to the manifest",
     ),
+    row(
+        "pidfile",
+        OptionalPath(|s| &mut s.pidfile),
+        "holds the pid while rusmd serves, and keeps a second one from starting",
+    ),
+    row("user", Account(|s| &mut s.user), "whose rights workers have, when rusmd is started by root"),
+    row("group", Account(|s| &mut s.group), "the workers' group, instead of the user's own"),
+    row("chdir", OptionalPath(|s| &mut s.chdir), "the working directory of rusmd"),
+    row("umask", FileMode(|s| &mut s.umask), "permissions that files made by rusmd do not get"),
 ];
 
 const fn row(name: &'static str, kind: Kind, doc: &'static str) -> Setting {
@@ -173,11 +201,18 @@ impl Server {
             connections_max: 10_000,
             backlog: 1024,
             cache_dir,
+            pidfile: None,
+            user: None,
+            group: None,
+            identity: None,
+            chdir: None,
+            umask: None,
         }
     }
 
     /// Takes what the `[server]` table sets.
-    pub(super) fn read<'d>(&mut self, table: &'d DeTable<'d>, directory: &Path, report: &mut Report) {
+    pub(super) fn read<'d>(&mut self, table: &'d DeTable<'d>, around: &Surroundings<'_>, report: &mut Report) {
+        let mut accounts = Vec::new();
         for (key, value) in document::entries(table) {
             let name: &str = key.get_ref();
             let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
@@ -203,18 +238,63 @@ impl Server {
                 }
                 Directory(_, field) => {
                     if let Some(path) = document::string(value, report) {
-                        *field(self) = directory.join(path);
+                        *field(self) = around.directory.join(path);
                     }
                 }
+                OptionalPath(field) => {
+                    *field(self) = document::file_path(value, report).map(|path| around.directory.join(path));
+                }
+                Account(field) => {
+                    *field(self) = document::string(value, report).map(str::to_owned);
+                    accounts.push((name, value));
+                }
+                FileMode(field) => *field(self) = file_mode(value, report),
+            }
+        }
+        self.find_identity(&accounts, around, report);
+    }
+
+    /// Looks up who workers are to be; a name that is not known is a mistake of the key that has it.
+    fn find_identity<'d>(
+        &mut self,
+        accounts: &[(&'d str, &'d Value<'d>)],
+        around: &Surroundings<'_>,
+        report: &mut Report,
+    ) {
+        if self.user.is_none() && self.group.is_none() {
+            return;
+        }
+        match (around.identity)(self.user.as_deref(), self.group.as_deref()) {
+            Ok(identity) => self.identity = Some(identity),
+            Err(error) => {
+                let key = if matches!(error, IdentityError::NoGroup) { "group" } else { "user" };
+                let place = accounts.iter().find(|(name, _)| *name == key).and_then(|(_, value)| document::span(value));
+                let mut message = error.to_string();
+                if let IdentityError::System(source) = &error {
+                    // Writing to a String cannot fail.
+                    let _ = write!(message, ": {source}");
+                }
+                report.push(Diagnostic::error(place, message));
             }
         }
     }
 }
 
+fn file_mode(value: &Value<'_>, report: &mut Report) -> Option<u32> {
+    let text = document::string(value, report)?;
+    let is_octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= FILE_MODE_MAX);
+    if mode.is_none() {
+        let found = Diagnostic::error(document::span(value), "these are no permission bits");
+        report.push(found.hint("write them in octal and in quotes, such as \"027\""));
+    }
+    mode
+}
+
 impl Kind {
     fn unit(self) -> &'static str {
         match self {
-            Count(..) | CountPerCpu(..) | Directory(..) => "",
+            Count(..) | CountPerCpu(..) | Directory(..) | OptionalPath(..) | Account(..) | FileMode(..) => "",
             Milliseconds(..) => " ms",
             Mebibytes(..) => " MiB",
         }
@@ -231,6 +311,8 @@ impl Setting {
             Milliseconds(_, _, field) => field(&mut server).as_millis().to_string(),
             Mebibytes(_, _, field) => (*field(&mut server) >> 20).to_string(),
             Directory(words, _) => words.to_owned(),
+            OptionalPath(..) => "none".to_owned(),
+            Account(..) | FileMode(..) => "that of rusmd's start".to_owned(),
         }
     }
 
@@ -240,7 +322,9 @@ impl Setting {
             Count(least, most, _) | CountPerCpu(least, most, _) => format!("{least} to {most}"),
             Milliseconds(least, most, _) => format!("{least} to {most}"),
             Mebibytes(least, most, _) => format!("{least} to {most}"),
-            Directory(..) => "a path".to_owned(),
+            Directory(..) | OptionalPath(..) => "a path".to_owned(),
+            Account(..) => "a name or a number".to_owned(),
+            FileMode(..) => "octal, in quotes".to_owned(),
         }
     }
 }
@@ -267,13 +351,29 @@ pub fn markdown() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn read(text: &str) -> (Server, Report) {
         let mut server = Server::new(2, PathBuf::from("cache"));
         let mut report = Report::default();
         let table = DeTable::parse(text).expect("TOML");
-        server.read(table.get_ref(), Path::new("dir"), &mut report);
+        let around = Surroundings {
+            directory: Path::new("dir"),
+            cpus: 2,
+            variable: &|_| None,
+            is_file: &|_| false,
+            is_directory: &|_| false,
+            identity: &|user, group| match (user, group) {
+                (Some("nobody"), _) => Err(IdentityError::NoUser),
+                (_, Some("nobody")) => Err(IdentityError::NoGroup),
+                (user, group) => {
+                    Ok(Identity { uid: user.map_or(0, |_| 33), gid: group.map_or(33, |_| 44), groups: vec![44] })
+                }
+            },
+        };
+        server.read(table.get_ref(), &around, &mut report);
         (server, report)
     }
 
@@ -289,7 +389,7 @@ mod tests {
             let (least, most) = match setting.kind {
                 Count(least, most, _) | CountPerCpu(least, most, _) | Mebibytes(least, most, _) => (least, most),
                 Milliseconds(least, most, _) => (least, most),
-                Directory(..) => continue,
+                Directory(..) | OptionalPath(..) | Account(..) | FileMode(..) => continue,
             };
             let errors = |value: i128| read(&format!("{} = {value}", setting.name)).1.list.len();
             assert_eq!(errors(least.into()), 0, "{}", setting.name);
@@ -309,7 +409,7 @@ mod tests {
                 }
                 Milliseconds(least, most, field) => (field(&mut server).as_millis() as u64, least, most),
                 Mebibytes(least, most, field) => (*field(&mut server) >> 20, least, most),
-                Directory(..) => continue,
+                Directory(..) | OptionalPath(..) | Account(..) | FileMode(..) => continue,
             };
             assert!((least..=most).contains(&value), "{}", setting.name);
         }
@@ -325,5 +425,36 @@ mod tests {
         assert_eq!(server.body_bytes_max, 16 << 20);
         assert_eq!(server.cache_dir, Path::new("dir/x"));
         assert_eq!(server.headers_max, 7);
+    }
+    #[test]
+    fn a_user_and_a_group_are_looked_up_together_and_an_unknown_one_is_an_error_at_its_place() {
+        let (server, report) = read("user = 'www'\ngroup = 'web'");
+        assert!(report.list.is_empty(), "{report:?}");
+        assert_eq!(server.identity, Some(Identity { uid: 33, gid: 44, groups: vec![44] }));
+        assert_eq!(read("workers = 1").0.identity, None);
+        for (text, at) in [("user = 'nobody'", 7), ("user = 'www'\ngroup = 'nobody'", 21)] {
+            let (server, report) = read(text);
+            assert_eq!((server.identity, report.list.len()), (None, 1), "{text}");
+            assert_eq!(report.list[0].span.map(|span| span.start), Some(at), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_umask_is_octal_and_in_quotes() {
+        for (text, expected) in [("0", 0), ("027", 0o27), ("777", 0o777), ("0077", 0o77)] {
+            assert_eq!(read(&format!("umask = '{text}'")).0.umask, Some(expected), "{text}");
+        }
+        for wrong in ["27", "''", "'8'", "'1000'", "'+1'", "'-1'", "'rwx'"] {
+            let (server, report) = read(&format!("umask = {wrong}"));
+            assert_eq!((server.umask, report.list.len()), (None, 1), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn paths_that_are_set_start_at_the_manifest() {
+        let (server, report) = read("pidfile = 'run/pid'\nchdir = '/srv'");
+        assert!(report.list.is_empty(), "{report:?}");
+        assert_eq!(server.pidfile.as_deref(), Some(Path::new("dir/run/pid")));
+        assert_eq!(server.chdir.as_deref(), Some(Path::new("/srv")));
     }
 }
