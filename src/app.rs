@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use rusmd_proto::{
-    ComponentInfo, ComponentKind, ComponentSpec, Hello, LogLevel, Network, Preopen, Ready, Sandbox,
+    ComponentInfo, ComponentKind, ComponentSpec, Hello, Identity, LogLevel, Network, Preopen, Ready, Sandbox,
     limits::PROTOCOL_VERSION,
 };
 
@@ -154,7 +154,12 @@ impl App {
 
     fn sandbox(&self) -> Sandbox {
         let server = &self.config.server;
-        Sandbox { wanted: server.sandbox, identity: None, data_bytes_max: server.worker_memory_bytes }
+        let identity = server.identity.as_ref().map(|identity| Identity {
+            uid: identity.uid,
+            gid: identity.gid,
+            groups: identity.groups.clone(),
+        });
+        Sandbox { wanted: server.sandbox, identity, data_bytes_max: server.worker_memory_bytes }
     }
 
     /// Takes in what a worker found: which routes lead to nothing is known only now.

@@ -27,6 +27,8 @@ pub enum Failure {
 pub enum Command {
     /// Serve until told to stop.
     Serve(Overrides),
+    /// The same in the background, as a daemon.
+    Daemon(Overrides),
     /// Check the manifest and its components, and exit.
     Check(Overrides),
 }
@@ -52,6 +54,9 @@ struct Line {
     action: Option<Action>,
     #[command(flatten)]
     flags: Flags,
+    /// Serve in the background; exit with 0 once requests are served
+    #[arg(long)]
+    daemon: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -78,6 +83,9 @@ struct Flags {
     /// The worker's program [default: rusmd-worker, beside rusmd]
     #[arg(long, value_name = "FILE", global = true)]
     worker_bin: Option<PathBuf>,
+    /// Holds the pid while rusmd serves, and keeps a second one from starting
+    #[arg(long, value_name = "FILE", global = true)]
+    pidfile: Option<PathBuf>,
 }
 
 /// Reads the arguments, the program's name first.
@@ -94,9 +102,10 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
     let parser = <Line as clap::CommandFactory>::command().after_long_help(after);
     let matches = parser.try_get_matches_from(arguments).map_err(|error| answer(&error))?;
     let line = <Line as clap::FromArgMatches>::from_arg_matches(&matches).map_err(|error| answer(&error))?;
-    let Flags { config, workers, listen, log_level, worker_bin } = line.flags;
-    let overrides = Overrides { config, workers, listen, worker_bin, log_level };
+    let Flags { config, workers, listen, log_level, worker_bin, pidfile } = line.flags;
+    let overrides = Overrides { config, workers, listen, worker_bin, log_level, pidfile };
     Ok(match line.action {
+        None if line.daemon => Command::Daemon(overrides),
         None => Command::Serve(overrides),
         Some(Action::Check) => Command::Check(overrides),
     })
@@ -169,11 +178,14 @@ mod tests {
             listen: vec!["127.0.0.1:0".parse().expect("an address"), "[::1]:80".parse().expect("an address")],
             worker_bin: Some("w".into()),
             log_level: Some(LevelFilter::Debug),
+            pidfile: Some("p".into()),
         };
         let flags = ["--config", "a.toml", "--workers=8", "--listen", "127.0.0.1:0", "--listen", "[::1]:80"];
-        let more = ["--worker-bin", "w", "--log", "debug"];
+        let more = ["--worker-bin", "w", "--log", "debug", "--pidfile", "p"];
         let all: Vec<_> = flags.iter().chain(&more).copied().collect();
         assert_eq!(run(&all), Ok(Command::Serve(expected.clone())));
+        let daemon: Vec<_> = all.iter().copied().chain(std::iter::once("--daemon")).collect();
+        assert_eq!(run(&daemon), Ok(Command::Daemon(expected.clone())));
         let after: Vec<_> = std::iter::once("check").chain(all.iter().copied()).collect();
         assert_eq!(run(&after), Ok(Command::Check(expected.clone())));
         let before: Vec<_> = all.iter().copied().chain(std::iter::once("check")).collect();

@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::app::App;
 use crate::cli::{Command, Failure};
 use crate::compile::{self, CompileError};
-use crate::config::{self, Config, Diagnostics, Loaded, Overrides, Purpose};
+use crate::config::{self, Config, Diagnostics, Loaded, Overrides, Purpose, Server};
+use crate::daemon::{self, Daemon, Detached, Inherited, InheritedError, Notify, Pidfile, PidfileError};
 use crate::logs::{Logs, LogsError};
 use crate::reactor::{Bound, Reactor, ReactorError, Settings};
 use crate::{check, http, sys};
@@ -23,32 +24,79 @@ const DESCRIPTORS_PER_WORKER: usize = 4;
 /// Runs a command to its end.
 pub fn run(command: Command) -> ExitCode {
     sys::keep_ended_children();
-    let result = match &command {
-        Command::Serve(overrides) => serve(overrides),
-        Command::Check(overrides) => check(overrides),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // A closed standard error leaves only the exit code to tell it by.
-            let _ = write!(io::stderr(), "{failure}");
-            failure.exit_code()
-        }
+    match &command {
+        Command::Serve(overrides) => start(overrides, false),
+        Command::Daemon(overrides) => start(overrides, true),
+        Command::Check(overrides) => conclude(check(overrides), None),
     }
 }
 
-fn serve(overrides: &Overrides) -> Result<(), RunError> {
+/// What was handed over is taken, and the daemon leaves its parent behind, before anything is opened.
+fn start(overrides: &Overrides, as_daemon: bool) -> ExitCode {
+    let inherited = match Inherited::from_environment() {
+        Ok(inherited) => inherited,
+        Err(error) => return conclude(Err(RunError::Inherited(error)), None),
+    };
+    let verdict = match as_daemon.then(daemon::detach).transpose() {
+        Ok(Some(Detached::Starter(starter))) => {
+            return starter.wait().map_or(ExitCode::SUCCESS, ExitCode::from);
+        }
+        Ok(Some(Detached::Daemon(verdict))) => Some(verdict),
+        Ok(None) => None,
+        Err(source) => return conclude(Err(RunError::system("become a daemon", source)), None),
+    };
+    let mut daemon = Daemon::new(verdict, Notify::from_environment());
+    let result = serve(overrides, inherited, &mut daemon);
+    conclude(result, Some(&mut daemon))
+}
+
+/// Tells a failure to whoever waits for the start, or else on the standard error.
+fn conclude(result: Result<(), RunError>, daemon: Option<&mut Daemon>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let failure = error.failure();
+    let text = error.to_string();
+    if !daemon.is_some_and(|daemon| daemon.handle_failure(&text, failure)) {
+        // A closed standard error leaves only the exit code to tell it by.
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+    failure.into()
+}
+
+fn serve(overrides: &Overrides, mut inherited: Inherited, daemon: &mut Daemon) -> Result<(), RunError> {
     sys::give_back_large_blocks();
     let held = sys::reserve_worker_descriptors().map_err(|source| RunError::system("open /dev/null", source))?;
-    let loaded = load(overrides, Purpose::Start)?;
-    let logs = start_logs(&loaded.config.log)?;
+    let loaded = load_at_home(overrides)?;
+    let mut logs = start_logs(&loaded.config.log)?;
+    if let Some(path) = &loaded.config.server.pidfile {
+        daemon.set_pidfile(Pidfile::lock(path).map_err(RunError::Pidfile)?);
+    }
     let (app, worker_binary) = prepare(loaded)?;
-    let bound = bind(app.config())?;
+    let bound = bind(app.config(), &mut inherited)?;
     let settings = settings(app.config(), worker_binary);
+    daemon.before_workers(&mut logs).map_err(|source| RunError::system("let go of the standard error", source))?;
     let mut reactor = Reactor::new(app, bound, settings)?;
     reactor.run()?;
     drop((held, logs));
     Ok(())
+}
+
+/// Loads the manifest, and makes of this process what it says a process of rusmd is: before it makes any file.
+fn load_at_home(overrides: &Overrides) -> Result<Loaded, RunError> {
+    let mut loaded = load(overrides, Purpose::Start)?;
+    let Server { identity, umask, chdir, .. } = loaded.config.server.clone();
+    if identity.is_some() && !sys::may_change_identity() {
+        return Err(RunError::NotRoot);
+    }
+    if let Some(bits) = umask {
+        sys::set_umask(bits);
+    }
+    if let Some(directory) = chdir {
+        // Relative paths on the command line start where it was typed.
+        let absolute = overrides.absolute().map_err(|source| RunError::system("find the working directory", source))?;
+        loaded = load(&absolute, Purpose::Start)?;
+        sys::change_directory(&directory).map_err(|source| RunError::Directory { path: directory, source })?;
+    }
+    Ok(loaded)
 }
 
 fn check(overrides: &Overrides) -> Result<(), RunError> {
@@ -93,30 +141,50 @@ fn beside_this_program(name: &str) -> Result<PathBuf, RunError> {
     if path.is_file() { Ok(path) } else { Err(RunError::NoWorkerBinary { path }) }
 }
 
-fn bind(config: &Config) -> Result<Vec<Bound>, RunError> {
-    let mut bound = Vec::new();
+/// Listens on every address of the manifest, on inherited sockets where there are any.
+fn bind(config: &Config, inherited: &mut Inherited) -> Result<Vec<Bound>, RunError> {
+    let mut wanted = Vec::new();
     for (serve, spec) in config.serves.iter().enumerate() {
         let addresses = spec
             .listen
             .addresses()
             .map_err(|source| RunError::Bind { address: format!("{:?}", spec.listen), source })?;
-        for address in addresses {
-            bound.push(bind_one(address, serve, spec.connections_max, config.server.backlog)?);
+        wanted.extend(addresses.into_iter().map(|address| (serve, address)));
+    }
+    let mut sockets: Vec<Option<TcpListener>> = wanted.iter().map(|_| None).collect();
+    // A listener that takes any port must not get the socket of one that wants this port.
+    for any_port in [false, true] {
+        for ((_, address), socket) in wanted.iter().zip(&mut sockets) {
+            if (address.port() == 0) == any_port {
+                *socket = inherited.take(*address);
+            }
         }
     }
-    Ok(bound)
+    inherited.left_over().map_err(RunError::Inherited)?;
+    let bound = wanted.into_iter().zip(sockets).map(|((serve, address), socket)| {
+        let connections_max = config.serves.get(serve).and_then(|spec| spec.connections_max);
+        bind_one(address, socket, config.server.backlog).map(|(socket, address)| Bound {
+            socket,
+            address,
+            serve,
+            connections_max,
+        })
+    });
+    bound.collect()
 }
 
 fn bind_one(
     address: SocketAddr,
-    serve: usize,
-    connections_max: Option<usize>,
+    inherited: Option<TcpListener>,
     backlog: usize,
-) -> Result<Bound, RunError> {
+) -> Result<(TcpListener, SocketAddr), RunError> {
     let blame = |source| RunError::Bind { address: address.to_string(), source };
-    let socket = sys::bind_tcp(address, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(blame)?;
+    let socket = match inherited {
+        Some(socket) => socket,
+        None => sys::bind_tcp(address, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(blame)?,
+    };
     let address = socket.local_addr().map_err(blame)?;
-    Ok(Bound { socket, address, serve, connections_max })
+    Ok((socket, address))
 }
 
 fn settings(config: &Config, worker_binary: PathBuf) -> Settings {
@@ -173,7 +241,15 @@ enum RunError {
     NoWorkerBinary {
         path: PathBuf,
     },
+    /// `user` or `group` without the right to become them.
+    NotRoot,
+    Directory {
+        path: PathBuf,
+        source: io::Error,
+    },
+    Inherited(InheritedError),
     Logs(LogsError),
+    Pidfile(PidfileError),
     Compile(CompileError),
     Bind {
         address: String,
@@ -196,16 +272,20 @@ impl RunError {
         RunError::System { what, source }
     }
 
-    fn exit_code(&self) -> ExitCode {
+    fn failure(&self) -> Failure {
         match self {
-            RunError::Manifest(_) => Failure::Config.into(),
+            RunError::Manifest(_) => Failure::Config,
             RunError::NoWorkerBinary { .. }
+            | RunError::NotRoot
+            | RunError::Directory { .. }
+            | RunError::Inherited(_)
             | RunError::Logs(_)
+            | RunError::Pidfile(_)
             | RunError::Compile(_)
             | RunError::Bind { .. }
             | RunError::System { .. }
             | RunError::Reactor(_)
-            | RunError::Check(_) => Failure::Runtime.into(),
+            | RunError::Check(_) => Failure::Runtime,
         }
     }
 
@@ -219,8 +299,18 @@ impl RunError {
                 io::ErrorKind::AddrNotAvailable => Some("this machine does not have that address"),
                 _ => None,
             },
+            RunError::NotRoot => {
+                Some("start rusmd as root, or leave `user` and `group` out: workers then are who rusmd is")
+            }
+            RunError::Inherited(InheritedError::Unmatched { .. }) => {
+                Some("the address in `listen` must be the socket's to the letter: one for [::] is not one for 0.0.0.0")
+            }
+            RunError::Pidfile(PidfileError::Held { .. }) => Some("stop that one first, or name another pidfile"),
             RunError::Manifest(_)
+            | RunError::Directory { .. }
+            | RunError::Inherited(_)
             | RunError::Logs(_)
+            | RunError::Pidfile(_)
             | RunError::Compile(CompileError::Failed { .. })
             | RunError::System { .. }
             | RunError::Reactor(_)
@@ -235,6 +325,10 @@ impl fmt::Display for RunError {
         match self {
             RunError::Manifest(findings) => return f.write_str(findings),
             RunError::NoWorkerBinary { path } => write!(f, "error: there is no {}", path.display())?,
+            RunError::NotRoot => f.write_str("error: only root can run workers as another user or group")?,
+            RunError::Directory { path, source } => write!(f, "error: cannot go to {}: {source}", path.display())?,
+            RunError::Inherited(error) => write!(f, "error: {}", chain(error))?,
+            RunError::Pidfile(error) => write!(f, "error: {}", chain(error))?,
             RunError::Logs(error) => write!(f, "error: {}", chain(error))?,
             RunError::Compile(error) => write!(f, "error: {}", chain(error))?,
             RunError::Bind { address, source } => write!(f, "error: cannot listen on {address}: {source}")?,

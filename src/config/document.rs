@@ -49,6 +49,16 @@ pub(super) fn string<'d>(value: &'d Value<'_>, report: &mut Report) -> Option<&'
     }
 }
 
+/// A path that is not empty.
+pub(super) fn file_path<'d>(value: &'d Value<'_>, report: &mut Report) -> Option<&'d str> {
+    let path = string(value, report)?;
+    if path.is_empty() {
+        report.push(Diagnostic::error(span(value), "the path is empty"));
+        return None;
+    }
+    Some(path)
+}
+
 pub(super) fn boolean(value: &Value<'_>, report: &mut Report) -> Option<bool> {
     value.get_ref().as_bool().or_else(|| mismatch(value, "true or false", report))
 }

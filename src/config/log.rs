@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::diagnostic::{Diagnostic, Report};
-use super::document::{self, Shape, Value, span};
+use super::diagnostic::Report;
+use super::document::{self, Shape, Value};
 
 /// The levels of the log, from nothing to everything.
 pub const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -68,9 +68,9 @@ impl Log {
                     let level = document::word(value, &LOG_LEVELS, report).and_then(|level| level.parse().ok());
                     self.level = level.unwrap_or(self.level);
                 }
-                "file" => self.file = path(value, report).map(|path| directory.join(path)),
+                "file" => self.file = document::file_path(value, report).map(|path| directory.join(path)),
                 "access" => {
-                    self.access = path(value, report).map(|path| match path {
+                    self.access = document::file_path(value, report).map(|path| match path {
                         STANDARD_OUTPUT => AccessPlace::StandardOutput,
                         path => AccessPlace::File(directory.join(path)),
                     });
@@ -89,16 +89,6 @@ impl Log {
             }
         }
     }
-}
-
-/// A path that could be a file's.
-fn path<'d>(value: &'d Value<'_>, report: &mut Report) -> Option<&'d str> {
-    let path = document::string(value, report)?;
-    if path.is_empty() || path.ends_with('/') {
-        report.push(Diagnostic::error(span(value), "the path names no file"));
-        return None;
-    }
-    Some(path)
 }
 
 #[cfg(test)]
@@ -134,9 +124,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_an_error() {
-        for wrong in
-            ["file = ''", "file = 'logs/'", "access = 3", "access-format = 'xml'", "slow-ms = 86400001", "files = 1"]
-        {
+        for wrong in ["file = ''", "access = 3", "access-format = 'xml'", "slow-ms = 86400001", "files = 1"] {
             assert_eq!(read(wrong).1, 1, "{wrong}");
         }
     }

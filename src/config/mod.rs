@@ -1,6 +1,6 @@
 //! Owns the configuration: the manifest and the flags in, a valid [`Config`] out, or every mistake at once.
 //!
-//! Reads the manifest and looks whether files exist; opens no socket, starts no process, loads no component. `main` calls [`load`] at start,
+//! Reads the manifest, looks whether files exist and who a user is; opens no socket, starts no process, loads no component. `main` calls [`load`] at start,
 //! and the supervisor again at each reload. What cannot be known before a component is loaded (does it have that action?) is added to the
 //! [`Diagnostics`] by whoever loads it, with the spans that the [`Config`] carries.
 
@@ -34,6 +34,8 @@ use component::Registry;
 use diagnostic::Report;
 use document::{Shape, span};
 
+use crate::sys::{Identity, IdentityError};
+
 /// The manifest when no other is named.
 pub const MANIFEST: &str = "rusm.toml";
 
@@ -66,6 +68,24 @@ pub struct Overrides {
     pub listen: Vec<Listen>,
     pub worker_bin: Option<PathBuf>,
     pub log_level: Option<LevelFilter>,
+    pub pidfile: Option<PathBuf>,
+}
+
+impl Overrides {
+    /// The same, whatever directory this process goes to.
+    ///
+    /// # Errors
+    ///
+    /// There is no working directory.
+    pub fn absolute(&self) -> io::Result<Overrides> {
+        let absolute = |path: &Option<PathBuf>| path.as_deref().map(std::path::absolute).transpose();
+        Ok(Overrides {
+            config: Some(std::path::absolute(self.config.as_deref().unwrap_or(Path::new(MANIFEST)))?),
+            worker_bin: absolute(&self.worker_bin)?,
+            pidfile: absolute(&self.pidfile)?,
+            ..self.clone()
+        })
+    }
 }
 
 /// A good manifest, and what is worth telling about it nevertheless.
@@ -84,7 +104,11 @@ pub struct Surroundings<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     pub is_file: &'a dyn Fn(&Path) -> bool,
     pub is_directory: &'a dyn Fn(&Path) -> bool,
+    pub identity: &'a IdentityOf,
 }
+
+/// Looks up a user and a group, either of which may be left out.
+pub type IdentityOf = dyn Fn(Option<&str>, Option<&str>) -> Result<Identity, IdentityError>;
 
 /// Reads the manifest that the flags name, or `rusm.toml` in the working directory.
 ///
@@ -100,6 +124,7 @@ pub fn load(overrides: &Overrides) -> Result<Loaded, Diagnostics> {
         variable: &|name| std::env::var(name).ok(),
         is_file: &Path::is_file,
         is_directory: &Path::is_dir,
+        identity: &Identity::find,
     };
     parse(path, &source, overrides, &around)
 }
@@ -171,7 +196,7 @@ fn read_document<'d>(
             "log" => log.read(value, around.directory, report),
             "server" => {
                 if let Some(table) = document::table(value, report) {
-                    server.read(table, around.directory, report);
+                    server.read(table, around, report);
                 }
             }
             "node" => {
@@ -195,6 +220,7 @@ fn read_document<'d>(
         report.push(Diagnostic::error(serve.span, "`admin` in [server] has the address of this listener"));
     }
     server.workers = overrides.workers.unwrap_or(server.workers);
+    server.pidfile = overrides.pidfile.clone().or(server.pidfile);
     log.level = overrides.log_level.unwrap_or(log.level);
     Config { manifest: path.to_owned(), server, serves, components, log, worker_bin: overrides.worker_bin.clone() }
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use rusmd_proto::SandboxLevel;
 use toml::de::DeTable;
 
-use super::diagnostic::Report;
-use super::document::{self, Shape};
+use super::Surroundings;
+use super::diagnostic::{Diagnostic, Report};
+use super::document::{self, Shape, Value};
 use super::listen::Listen;
+use crate::sys::{Identity, IdentityError};
 
 /// The settings of the server as a whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,6 +54,14 @@ pub struct Server {
     pub control: Control,
     /// Where metrics and the state of the server can be had over HTTP, if anywhere.
     pub admin: Option<Listen>,
+    pub pidfile: Option<PathBuf>,
+    /// Whose rights workers have, by name or number.
+    pub user: Option<String>,
+    pub group: Option<String>,
+    /// What [`Server::user`] and [`Server::group`] stand for, when either is set.
+    pub identity: Option<Identity>,
+    pub chdir: Option<PathBuf>,
+    pub umask: Option<u32>,
 }
 
 /// Where the control socket is.
@@ -95,18 +105,26 @@ pub enum Kind {
     Directory(&'static str, fn(&mut Server) -> &mut PathBuf),
     /// One of these words, the first of which is the default; the place of the word is given.
     Word(&'static [&'static str], fn(&mut Server, usize)),
-}
-
-use Kind::{Count, CountPerCpu, Directory, Mebibytes, Milliseconds, Word};
-
-const SANDBOX_LEVELS: [SandboxLevel; 3] = [SandboxLevel::BestEffort, SandboxLevel::Strict, SandboxLevel::Off];
-const SANDBOX_WORDS: [&str; 3] = [SANDBOX_LEVELS[0].name(), SANDBOX_LEVELS[1].name(), SANDBOX_LEVELS[2].name()];
     /// A path, or nothing at all.
     Socket(&'static str, fn(&mut Server) -> &mut Control),
     Address(fn(&mut Server) -> &mut Option<Listen>),
+    /// A path; nothing unless it is set.
+    OptionalPath(fn(&mut Server) -> &mut Option<PathBuf>),
+    /// A name or a number that the system knows; see [`Server::identity`].
+    Account(fn(&mut Server) -> &mut Option<String>),
+    /// Permission bits in octal.
+    FileMode(fn(&mut Server) -> &mut Option<u32>),
 }
 
-use Kind::{Address, Count, CountPerCpu, Directory, Mebibytes, Milliseconds, Socket};
+use Kind::{
+    Account, Address, Count, CountPerCpu, Directory, FileMode, Mebibytes, Milliseconds, OptionalPath, Socket, Word,
+};
+
+const SANDBOX_LEVELS: [SandboxLevel; 3] = [SandboxLevel::BestEffort, SandboxLevel::Strict, SandboxLevel::Off];
+const SANDBOX_WORDS: [&str; 3] = [SANDBOX_LEVELS[0].name(), SANDBOX_LEVELS[1].name(), SANDBOX_LEVELS[2].name()];
+
+/// Most of what a umask can take away.
+const FILE_MODE_MAX: u32 = 0o777;
 
 /// Most workers.
 pub const WORKERS_MAX: u64 = 1024;
@@ -239,6 +257,15 @@ pub const SETTINGS: &[Setting] = &[
         Address(|s| &mut s.admin),
         "where to serve `/metrics`, `/healthz` and `/readyz` over HTTP, to whoever can connect",
     ),
+    row(
+        "pidfile",
+        OptionalPath(|s| &mut s.pidfile),
+        "holds the pid while rusmd serves, and keeps a second one from starting",
+    ),
+    row("user", Account(|s| &mut s.user), "whose rights workers have, when rusmd is started by root"),
+    row("group", Account(|s| &mut s.group), "the workers' group, instead of the user's own"),
+    row("chdir", OptionalPath(|s| &mut s.chdir), "the working directory of rusmd"),
+    row("umask", FileMode(|s| &mut s.umask), "permissions that files made by rusmd do not get"),
 ];
 
 const fn row(name: &'static str, kind: Kind, doc: &'static str) -> Setting {
@@ -289,11 +316,18 @@ impl Server {
             cache_dir,
             control: Control::Default,
             admin: None,
+            pidfile: None,
+            user: None,
+            group: None,
+            identity: None,
+            chdir: None,
+            umask: None,
         }
     }
 
     /// Takes what the `[server]` table sets.
-    pub(super) fn read<'d>(&mut self, table: &'d DeTable<'d>, directory: &Path, report: &mut Report) {
+    pub(super) fn read<'d>(&mut self, table: &'d DeTable<'d>, around: &Surroundings<'_>, report: &mut Report) {
+        let mut accounts = Vec::new();
         for (key, value) in document::entries(table) {
             let name: &str = key.get_ref();
             let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
@@ -325,12 +359,12 @@ impl Server {
                 }
                 Directory(_, field) => {
                     if let Some(path) = document::string(value, report) {
-                        *field(self) = directory.join(path);
+                        *field(self) = around.directory.join(path);
                     }
                 }
                 Socket(_, field) => {
                     if let Some(path) = document::string(value, report) {
-                        *field(self) = Control::of(path, directory);
+                        *field(self) = Control::of(path, around.directory);
                     }
                 }
                 Address(field) => {
@@ -338,6 +372,40 @@ impl Server {
                         *field(self) = Some(address);
                     }
                 }
+                OptionalPath(field) => {
+                    *field(self) = document::file_path(value, report).map(|path| around.directory.join(path));
+                }
+                Account(field) => {
+                    *field(self) = document::string(value, report).map(str::to_owned);
+                    accounts.push((name, value));
+                }
+                FileMode(field) => *field(self) = file_mode(value, report),
+            }
+        }
+        self.find_identity(&accounts, around, report);
+    }
+
+    /// Looks up who workers are to be; a name that is not known is a mistake of the key that has it.
+    fn find_identity<'d>(
+        &mut self,
+        accounts: &[(&'d str, &'d Value<'d>)],
+        around: &Surroundings<'_>,
+        report: &mut Report,
+    ) {
+        if self.user.is_none() && self.group.is_none() {
+            return;
+        }
+        match (around.identity)(self.user.as_deref(), self.group.as_deref()) {
+            Ok(identity) => self.identity = Some(identity),
+            Err(error) => {
+                let key = if matches!(error, IdentityError::NoGroup) { "group" } else { "user" };
+                let place = accounts.iter().find(|(name, _)| *name == key).and_then(|(_, value)| document::span(value));
+                let mut message = error.to_string();
+                if let IdentityError::System(source) = &error {
+                    // Writing to a String cannot fail.
+                    let _ = write!(message, ": {source}");
+                }
+                report.push(Diagnostic::error(place, message));
             }
         }
     }
@@ -349,11 +417,22 @@ impl Control {
     }
 }
 
+fn file_mode(value: &Value<'_>, report: &mut Report) -> Option<u32> {
+    let text = document::string(value, report)?;
+    let is_octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= FILE_MODE_MAX);
+    if mode.is_none() {
+        let found = Diagnostic::error(document::span(value), "these are no permission bits");
+        report.push(found.hint("write them in octal and in quotes, such as \"027\""));
+    }
+    mode
+}
+
 impl Kind {
     fn unit(self) -> &'static str {
         match self {
-            Count(..) | CountPerCpu(..) | Directory(..) | Word(..) => "",
-            Count(..) | CountPerCpu(..) | Directory(..) | Socket(..) | Address(..) => "",
+            Count(..) | CountPerCpu(..) | Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..) | Account(..)
+            | FileMode(..) => "",
             Milliseconds(..) => " ms",
             Mebibytes(..) => " MiB",
         }
@@ -373,6 +452,8 @@ impl Setting {
             Word(words, _) => words.first().copied().unwrap_or_default().to_owned(),
             Directory(words, _) | Socket(words, _) => words.to_owned(),
             Address(_) => "none".to_owned(),
+            OptionalPath(..) => "none".to_owned(),
+            Account(..) | FileMode(..) => "that of rusmd's start".to_owned(),
         }
     }
 
@@ -382,10 +463,11 @@ impl Setting {
             Count(least, most, _) | CountPerCpu(least, most, _) => format!("{least} to {most}"),
             Milliseconds(least, most, _) => format!("{least} to {most}"),
             Mebibytes(least, most, _) => format!("{least} to {most}"),
-            Directory(..) => "a path".to_owned(),
+            Directory(..) | Socket(..) | OptionalPath(..) => "a path".to_owned(),
             Word(words, _) => words.join(", "),
-            Directory(..) | Socket(..) => "a path".to_owned(),
             Address(..) => "an address and a port".to_owned(),
+            Account(..) => "a name or a number".to_owned(),
+            FileMode(..) => "octal, in quotes".to_owned(),
         }
     }
 }
@@ -412,13 +494,29 @@ pub fn markdown() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn read(text: &str) -> (Server, Report) {
         let mut server = Server::new(2, PathBuf::from("cache"));
         let mut report = Report::default();
         let table = DeTable::parse(text).expect("TOML");
-        server.read(table.get_ref(), Path::new("dir"), &mut report);
+        let around = Surroundings {
+            directory: Path::new("dir"),
+            cpus: 2,
+            variable: &|_| None,
+            is_file: &|_| false,
+            is_directory: &|_| false,
+            identity: &|user, group| match (user, group) {
+                (Some("nobody"), _) => Err(IdentityError::NoUser),
+                (_, Some("nobody")) => Err(IdentityError::NoGroup),
+                (user, group) => {
+                    Ok(Identity { uid: user.map_or(0, |_| 33), gid: group.map_or(33, |_| 44), groups: vec![44] })
+                }
+            },
+        };
+        server.read(table.get_ref(), &around, &mut report);
         (server, report)
     }
 
@@ -434,8 +532,7 @@ mod tests {
             let (least, most) = match setting.kind {
                 Count(least, most, _) | CountPerCpu(least, most, _) | Mebibytes(least, most, _) => (least, most),
                 Milliseconds(least, most, _) => (least, most),
-                Directory(..) | Word(..) => continue,
-                Directory(..) | Socket(..) | Address(..) => continue,
+                Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..) | Account(..) | FileMode(..) => continue,
             };
             let errors = |value: i128| read(&format!("{} = {value}", setting.name)).1.list.len();
             assert_eq!(errors(least.into()), 0, "{}", setting.name);
@@ -455,8 +552,7 @@ mod tests {
                 }
                 Milliseconds(least, most, field) => (field(&mut server).as_millis() as u64, least, most),
                 Mebibytes(least, most, field) => (*field(&mut server) >> 20, least, most),
-                Directory(..) | Word(..) => continue,
-                Directory(..) | Socket(..) | Address(..) => continue,
+                Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..) | Account(..) | FileMode(..) => continue,
             };
             assert!((least..=most).contains(&value), "{}", setting.name);
         }
@@ -481,6 +577,9 @@ mod tests {
         assert_eq!((server.on_trap, server.sandbox), (OnTrap::Exit, SandboxLevel::Strict));
         let (server, report) = read("on-trap = 'explode'");
         assert_eq!((server.on_trap, report.list.len()), (OnTrap::Reset, 1));
+    }
+
+    #[test]
     fn the_control_socket_is_somewhere_by_default_elsewhere_or_off() {
         assert_eq!(read("").0.control, Control::Default);
         assert_eq!(read("control = ''").0.control, Control::Off);
@@ -494,5 +593,37 @@ mod tests {
         assert_eq!(read("").0.admin, None);
         assert_eq!(read("admin = '[::1]:9090'").0.admin, "[::1]:9090".parse().ok());
         assert_eq!(read("admin = '9090'").1.list.len(), 1);
+    }
+
+    #[test]
+    fn a_user_and_a_group_are_looked_up_together_and_an_unknown_one_is_an_error_at_its_place() {
+        let (server, report) = read("user = 'www'\ngroup = 'web'");
+        assert!(report.list.is_empty(), "{report:?}");
+        assert_eq!(server.identity, Some(Identity { uid: 33, gid: 44, groups: vec![44] }));
+        assert_eq!(read("workers = 1").0.identity, None);
+        for (text, at) in [("user = 'nobody'", 7), ("user = 'www'\ngroup = 'nobody'", 21)] {
+            let (server, report) = read(text);
+            assert_eq!((server.identity, report.list.len()), (None, 1), "{text}");
+            assert_eq!(report.list[0].span.map(|span| span.start), Some(at), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_umask_is_octal_and_in_quotes() {
+        for (text, expected) in [("0", 0), ("027", 0o27), ("777", 0o777), ("0077", 0o77)] {
+            assert_eq!(read(&format!("umask = '{text}'")).0.umask, Some(expected), "{text}");
+        }
+        for wrong in ["27", "''", "'8'", "'1000'", "'+1'", "'-1'", "'rwx'"] {
+            let (server, report) = read(&format!("umask = {wrong}"));
+            assert_eq!((server.umask, report.list.len()), (None, 1), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn paths_that_are_set_start_at_the_manifest() {
+        let (server, report) = read("pidfile = 'run/pid'\nchdir = '/srv'");
+        assert!(report.list.is_empty(), "{report:?}");
+        assert_eq!(server.pidfile.as_deref(), Some(Path::new("dir/run/pid")));
+        assert_eq!(server.chdir.as_deref(), Some(Path::new("/srv")));
     }
 }

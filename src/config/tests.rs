@@ -17,6 +17,7 @@ fn read_with(manifest: &[u8], overrides: &Overrides) -> Result<Loaded, Diagnosti
         },
         is_file: &|path| files.iter().any(|file| path == Path::new(file)),
         is_directory: &|path| path == Path::new("app/data") || path == Path::new("/tmp"),
+        identity: &|_, _| Err(IdentityError::NoUser),
     };
     parse(Path::new("rusm.toml"), manifest, overrides, &around)
 }
@@ -166,13 +167,15 @@ fn flags_go_before_the_manifest() {
         listen: vec![flag.clone(), other.clone()],
         worker_bin: Some("w".into()),
         log_level: Some(LevelFilter::Warn),
+        pidfile: Some("p".into()),
         ..Overrides::default()
     };
-    let manifest = with("[server]\nworkers = 2\n[log]\nlevel = \"trace\"\n");
+    let manifest = with("[server]\nworkers = 2\npidfile = 'q'\n[log]\nlevel = \"trace\"\n");
     let config = read_with(manifest.as_bytes(), &overrides).expect("a good manifest").config;
     assert_eq!(config.serves.iter().map(|serve| serve.listen.clone()).collect::<Vec<_>>(), [flag, other]);
     assert_eq!((config.server.workers, config.log.level), (3, LevelFilter::Warn));
     assert_eq!(config.worker_bin, Some(PathBuf::from("w")));
+    assert_eq!(config.server.pidfile, Some(PathBuf::from("p")));
 
     let two = with("[[serve]]\nlisten = \"127.0.0.1:5\"\ncomponent = \"web\"\n");
     let errors = read_with(two.as_bytes(), &overrides).expect_err("which of the two?");
@@ -488,6 +491,7 @@ fn components_are_counted_up_to_their_limit() {
         variable: &|_| None,
         is_file: &|_| true,
         is_directory: &|_| true,
+        identity: &|_, _| Err(IdentityError::NoUser),
     };
     let read = |count: usize| {
         let routes: String = (0..count).map(|n| format!("\"/{n}\" = \"c{n}\"\n")).collect();

@@ -136,6 +136,10 @@ impl Logs {
                 log::error!("cannot open {what} ({place}): {error}; it stays where it was");
             }
         };
+        if self.is_detached && matches!(main, Place::Standard(_)) {
+            // The standard error may be a log file that the new manifest does not name any more.
+            told("the standard error", &main, Output::nowhere().and_then(|to| sys::redirect(Standard::Error, &to)));
+        }
         told(MAIN, &main, self.main.reopen(main.clone()));
         let place = access.as_ref().map_or_else(String::new, Place::to_string);
         told(ACCESS, &place, self.access.reopen(access, format));

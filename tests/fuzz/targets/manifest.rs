@@ -5,6 +5,7 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use rusmd::config::{Diagnostics, Overrides, Purpose, Surroundings, parse};
+use rusmd::sys::IdentityError;
 
 fuzz_target!(|data: &[u8]| {
     let around = Surroundings {
@@ -13,6 +14,7 @@ fuzz_target!(|data: &[u8]| {
         variable: &|name| (name == "HOME").then(|| "/home/app".to_owned()),
         is_file: &|path| path.extension().is_some_and(|extension| extension == "wasm"),
         is_directory: &|path| path.starts_with("/app"),
+        identity: &|_, _| Err(IdentityError::NoUser),
     };
     match parse(Path::new("rusm.toml"), data, &Overrides::default(), &around) {
         Ok(loaded) => {
