@@ -117,6 +117,17 @@ impl App {
         self.diagnostics.lines()
     }
 
+    /// What keeps something of the manifest from being served, without the place in the manifest: it differs where nothing else does.
+    pub fn failings(&self) -> impl Iterator<Item = String> {
+        self.diagnostics.failings()
+    }
+
+    /// Why a component of the manifest cannot be served, if it cannot.
+    pub fn unloadable(&self, component: usize) -> Option<String> {
+        let name = &self.config.components.get(component)?.name;
+        self.diagnostics.failings().find(|failing| failing.starts_with(&format!("component `{name}` cannot")))
+    }
+
     /// The message that makes a template load this application, but for the components that are skipped: they have taken a template down.
     pub fn hello(&self, skipped: &[u16]) -> Hello<'_> {
         let components = self.loads.iter().enumerate().filter_map(|(place, load)| {

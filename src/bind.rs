@@ -30,10 +30,8 @@ pub struct Bound {
 pub fn wanted(config: &Config) -> Result<Vec<Wanted>, BindError> {
     let mut all = Vec::new();
     for (serve, spec) in config.serves.iter().enumerate() {
-        let addresses = spec
-            .listen
-            .addresses()
-            .map_err(|source| BindError { address: spec.listen.to_string(), source })?;
+        let addresses =
+            spec.listen.addresses().map_err(|source| BindError { address: spec.listen.to_string(), source })?;
         let connections_max = spec.connections_max;
         all.extend(addresses.into_iter().map(|address| Wanted { address, serve, connections_max }));
     }

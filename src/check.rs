@@ -10,7 +10,7 @@ use rusmd_proto::{ComponentInfo, ComponentKind, FrameBuffer, ToSupervisor, ToWor
 
 use crate::app::{App, WrongComponents};
 use crate::config::{ComponentRef, Target};
-use crate::pool::{START_TIMEOUT, SlotId};
+use crate::pool::START_TIMEOUT;
 use crate::sys::{self, SpawnError};
 
 /// How long one wait for the worker's bytes may take.
@@ -25,11 +25,11 @@ pub type Kinds = Vec<String>;
 ///
 /// There is no usable worker.
 pub fn load_components(app: &mut App, worker_binary: &Path) -> Result<Kinds, CheckError> {
-    let spawned = sys::spawn_worker(worker_binary).map_err(CheckError::Spawn)?;
-    let mut link = spawned.link;
+    let spawned = sys::spawn_template(worker_binary).map_err(CheckError::Spawn)?;
+    let mut link = spawned.ends.link;
     link.set_nonblocking(false).and_then(|()| link.set_read_timeout(Some(READ_TIMEOUT))).map_err(CheckError::Link)?;
     let mut hello = Vec::new();
-    ToWorker::Hello(app.hello(SlotId(0)))
+    ToWorker::Hello(app.hello(&[]))
         .encode(&mut hello)
         .map_err(|error| CheckError::Protocol(error.to_string()))?;
     link.write_all(&hello).map_err(CheckError::Link)?;
@@ -50,7 +50,7 @@ fn await_ready(app: &mut App, link: &mut impl io::Read) -> Result<Kinds, CheckEr
                     return Err(CheckError::OtherBuild(ready.build.to_owned()));
                 }
                 ToSupervisor::Ready(ready) => {
-                    app.settle(&ready)
+                    app.settle(&ready, &[])
                         .map_err(|WrongComponents| CheckError::Protocol("an unexpected list".to_owned()))?;
                     return Ok(ready.components.iter().map(kind).collect());
                 }

@@ -69,7 +69,9 @@ impl Compiler {
         loop {
             match self.output.read(&mut piece) {
                 Ok(0) => return Some(self.conclude()),
-                Ok(count) if self.said.len() + count <= OUTPUT_BYTES_MAX => self.said.extend_from_slice(&piece[..count]),
+                Ok(count) if self.said.len() + count <= OUTPUT_BYTES_MAX => {
+                    self.said.extend_from_slice(&piece[..count])
+                }
                 Ok(_) => return Some(self.conclude()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
@@ -86,7 +88,8 @@ impl Compiler {
 
     /// It has said everything.
     fn conclude(&mut self) -> Result<Outcomes, CompileError> {
-        let status = self.child.wait().map_err(|source| CompileError::NotRun { binary: self.binary.clone(), source })?;
+        let status =
+            self.child.wait().map_err(|source| CompileError::NotRun { binary: self.binary.clone(), source })?;
         let outcomes = read_outcomes(&String::from_utf8_lossy(&self.said));
         if outcomes.is_empty() && !self.sources.is_empty() {
             return Err(CompileError::Failed { binary: self.binary.clone(), status: status.to_string() });

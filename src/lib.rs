@@ -21,6 +21,7 @@
 
 pub mod answer;
 pub mod app;
+pub mod bind;
 pub mod blame;
 pub mod check;
 pub mod cli;

@@ -105,6 +105,12 @@ impl Queue {
         self.entries.iter().take(self.offered + 1).map(|entry| entry.expires).min()
     }
 
+    /// How long the one that has waited longest has waited.
+    pub fn oldest_wait(&self, now: Instant) -> Option<Duration> {
+        let expires = self.entries.iter().take(self.offered + 1).map(|entry| entry.expires).min()?;
+        Some(self.wait_max.saturating_sub(expires.saturating_duration_since(now)))
+    }
+
     /// The machine stood still for `leap`, which is not counted as waiting.
     pub fn forgive(&mut self, leap: Duration) {
         for entry in &mut self.entries {

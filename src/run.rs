@@ -2,24 +2,19 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app::App;
+use crate::bind::{self, BindError, Bound};
 use crate::cli::{Command, Failure};
 use crate::compile::{self, CompileError};
 use crate::config::{self, Config, Diagnostics, Loaded, Overrides, Purpose, Server};
 use crate::daemon::{self, Daemon, Detached, Inherited, InheritedError, Notify, Pidfile, PidfileError};
 use crate::logs::{Logs, LogsError};
-use crate::reactor::{Bound, Reactor, ReactorError, Settings};
-use crate::{check, http, sys};
-
-/// Descriptors kept for everything that is not a client.
-const DESCRIPTORS_RESERVED: usize = 64;
-
-/// Descriptors for each worker: its link and its pidfd, and as many again while one is replaced.
-const DESCRIPTORS_PER_WORKER: usize = 4;
+use crate::reactor::{Origin, Parts, Reactor, ReactorError, Settings};
+use crate::{check, sys};
 
 /// Runs a command to its end.
 pub fn run(command: Command) -> ExitCode {
@@ -65,24 +60,25 @@ fn conclude(result: Result<(), RunError>, daemon: Option<&mut Daemon>) -> ExitCo
 fn serve(overrides: &Overrides, mut inherited: Inherited, daemon: &mut Daemon) -> Result<(), RunError> {
     sys::give_back_large_blocks();
     let held = sys::reserve_worker_descriptors().map_err(|source| RunError::system("open /dev/null", source))?;
-    let loaded = load_at_home(overrides)?;
+    let (loaded, overrides) = load_at_home(overrides)?;
     let mut logs = start_logs(&loaded.config.log)?;
     if let Some(path) = &loaded.config.server.pidfile {
         daemon.set_pidfile(Pidfile::lock(path).map_err(RunError::Pidfile)?);
     }
     let (app, worker_binary) = prepare(loaded)?;
-    let bound = bind(app.config(), &mut inherited)?;
-    let settings = settings(app.config(), worker_binary);
+    let bound = bind_all(app.config(), &mut inherited)?;
+    let settings = Settings::of(app.config(), worker_binary.clone());
+    let origin = Origin { overrides, worker_binary };
     daemon.before_workers(&mut logs).map_err(|source| RunError::system("let go of the standard error", source))?;
-    let mut reactor = Reactor::new(app, bound, settings)?;
+    let mut reactor = Reactor::new(Parts { app, bound, settings, origin, daemon, logs })?;
     reactor.run()?;
-    drop((held, logs));
+    drop(held);
     Ok(())
 }
 
 /// Loads the manifest, and makes of this process what it says a process of rusmd is: before it makes any file.
-fn load_at_home(overrides: &Overrides) -> Result<Loaded, RunError> {
-    let mut loaded = load(overrides, Purpose::Start)?;
+fn load_at_home(overrides: &Overrides) -> Result<(Loaded, Overrides), RunError> {
+    let (mut loaded, mut overrides) = (load(overrides, Purpose::Start)?, overrides.clone());
     let Server { identity, umask, chdir, .. } = loaded.config.server.clone();
     if identity.is_some() && !sys::may_change_identity() {
         return Err(RunError::NotRoot);
@@ -92,11 +88,11 @@ fn load_at_home(overrides: &Overrides) -> Result<Loaded, RunError> {
     }
     if let Some(directory) = chdir {
         // Relative paths on the command line start where it was typed.
-        let absolute = overrides.absolute().map_err(|source| RunError::system("find the working directory", source))?;
-        loaded = load(&absolute, Purpose::Start)?;
+        overrides = overrides.absolute().map_err(|source| RunError::system("find the working directory", source))?;
+        loaded = load(&overrides, Purpose::Start)?;
         sys::change_directory(&directory).map_err(|source| RunError::Directory { path: directory, source })?;
     }
-    Ok(loaded)
+    Ok((loaded, overrides))
 }
 
 fn check(overrides: &Overrides) -> Result<(), RunError> {
@@ -130,8 +126,8 @@ fn prepare(loaded: Loaded) -> Result<(App, PathBuf), RunError> {
         Some(path) => path.clone(),
         None => beside_this_program("rusmd-worker")?,
     };
-    let sources: Vec<&Path> = loaded.config.components.iter().map(|component| component.source.as_path()).collect();
-    let artifacts = compile::compile(&worker_binary, &loaded.config.server.cache_dir, &sources)?;
+    let sources = loaded.config.components.iter().map(|component| component.source.clone()).collect();
+    let artifacts = compile::compile(&worker_binary, &loaded.config.server.cache_dir, sources)?;
     Ok((App::new(loaded, artifacts), worker_binary))
 }
 
@@ -142,91 +138,21 @@ fn beside_this_program(name: &str) -> Result<PathBuf, RunError> {
 }
 
 /// Listens on every address of the manifest, on inherited sockets where there are any.
-fn bind(config: &Config, inherited: &mut Inherited) -> Result<Vec<Bound>, RunError> {
-    let mut wanted = Vec::new();
-    for (serve, spec) in config.serves.iter().enumerate() {
-        let addresses = spec
-            .listen
-            .addresses()
-            .map_err(|source| RunError::Bind { address: format!("{:?}", spec.listen), source })?;
-        wanted.extend(addresses.into_iter().map(|address| (serve, address)));
-    }
+fn bind_all(config: &Config, inherited: &mut Inherited) -> Result<Vec<Bound>, RunError> {
+    let wanted = bind::wanted(config)?;
     let mut sockets: Vec<Option<TcpListener>> = wanted.iter().map(|_| None).collect();
     // A listener that takes any port must not get the socket of one that wants this port.
     for any_port in [false, true] {
-        for ((_, address), socket) in wanted.iter().zip(&mut sockets) {
-            if (address.port() == 0) == any_port {
-                *socket = inherited.take(*address);
+        for (wanted, socket) in wanted.iter().zip(&mut sockets) {
+            if (wanted.address.port() == 0) == any_port {
+                *socket = inherited.take(wanted.address);
             }
         }
     }
     inherited.left_over().map_err(RunError::Inherited)?;
-    let bound = wanted.into_iter().zip(sockets).map(|((serve, address), socket)| {
-        let connections_max = config.serves.get(serve).and_then(|spec| spec.connections_max);
-        bind_one(address, socket, config.server.backlog).map(|(socket, address)| Bound {
-            socket,
-            address,
-            serve,
-            connections_max,
-        })
-    });
-    bound.collect()
-}
-
-fn bind_one(
-    address: SocketAddr,
-    inherited: Option<TcpListener>,
-    backlog: usize,
-) -> Result<(TcpListener, SocketAddr), RunError> {
-    let blame = |source| RunError::Bind { address: address.to_string(), source };
-    let socket = match inherited {
-        Some(socket) => socket,
-        None => sys::bind_tcp(address, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(blame)?,
-    };
-    let address = socket.local_addr().map_err(blame)?;
-    Ok((socket, address))
-}
-
-fn settings(config: &Config, worker_binary: PathBuf) -> Settings {
-    let server = &config.server;
-    Settings {
-        workers: server.workers,
-        spare_workers: server.spare_workers,
-        worker_binary,
-        connections_max: connections_max(server),
-        queue_length: server.queue_length,
-        queue_timeout: server.queue_timeout,
-        request_timeout: server.request_timeout,
-        kill_grace: server.kill_grace,
-        shutdown_timeout: server.shutdown_timeout,
-        limits: http::Limits {
-            head_bytes_max: server.head_bytes_max,
-            headers_max: server.headers_max,
-            body_bytes_max: if server.body_bytes_max == 0 { u64::MAX } else { server.body_bytes_max },
-            ..http::Limits::default()
-        },
-        timeouts: http::Timeouts {
-            head: server.head_timeout,
-            body: server.body_timeout,
-            write: server.write_timeout,
-            keep_alive: server.keep_alive_timeout,
-            ..http::Timeouts::default()
-        },
-    }
-}
-
-/// As many as the manifest says, and no more than there are descriptors for.
-fn connections_max(server: &config::Server) -> usize {
-    let workers = (server.workers + server.spare_workers) * DESCRIPTORS_PER_WORKER;
-    let descriptors = sys::open_descriptors_max().map_or(1024, |max| usize::try_from(max).unwrap_or(usize::MAX));
-    let left = descriptors.saturating_sub(workers + DESCRIPTORS_RESERVED).max(1);
-    if left < server.connections_max {
-        log::warn!(
-            "max-connections is {}, but the limit of open files (ulimit -n) leaves {left}",
-            server.connections_max
-        );
-    }
-    server.connections_max.min(left)
+    let bound =
+        wanted.into_iter().zip(sockets).map(|(wanted, socket)| bind::bind(wanted, socket, config.server.backlog));
+    Ok(bound.collect::<Result<_, _>>()?)
 }
 
 fn render(diagnostics: &Diagnostics, purpose: Purpose) -> String {
@@ -251,10 +177,7 @@ enum RunError {
     Logs(LogsError),
     Pidfile(PidfileError),
     Compile(CompileError),
-    Bind {
-        address: String,
-        source: io::Error,
-    },
+    Bind(BindError),
     System {
         what: &'static str,
         source: io::Error,
@@ -282,7 +205,7 @@ impl RunError {
             | RunError::Logs(_)
             | RunError::Pidfile(_)
             | RunError::Compile(_)
-            | RunError::Bind { .. }
+            | RunError::Bind(_)
             | RunError::System { .. }
             | RunError::Reactor(_)
             | RunError::Check(_) => Failure::Runtime,
@@ -293,12 +216,7 @@ impl RunError {
         match self {
             RunError::NoWorkerBinary { .. } => Some("install rusmd-worker beside rusmd, or name it with --worker-bin"),
             RunError::Compile(CompileError::NotRun { .. }) => Some("--worker-bin names the program rusmd-worker"),
-            RunError::Bind { source, .. } => match source.kind() {
-                io::ErrorKind::AddrInUse => Some("another program has this address; stop it, or listen elsewhere"),
-                io::ErrorKind::PermissionDenied => Some("ports below 1024 need root or CAP_NET_BIND_SERVICE"),
-                io::ErrorKind::AddrNotAvailable => Some("this machine does not have that address"),
-                _ => None,
-            },
+            RunError::Bind(error) => error.hint(),
             RunError::NotRoot => {
                 Some("start rusmd as root, or leave `user` and `group` out: workers then are who rusmd is")
             }
@@ -331,7 +249,7 @@ impl fmt::Display for RunError {
             RunError::Pidfile(error) => write!(f, "error: {}", chain(error))?,
             RunError::Logs(error) => write!(f, "error: {}", chain(error))?,
             RunError::Compile(error) => write!(f, "error: {}", chain(error))?,
-            RunError::Bind { address, source } => write!(f, "error: cannot listen on {address}: {source}")?,
+            RunError::Bind(error) => write!(f, "error: {}", chain(error))?,
             RunError::System { what, source } => write!(f, "error: cannot {what}: {source}")?,
             RunError::Reactor(error) => write!(f, "error: {}", chain(error))?,
             RunError::Check(error) => write!(f, "error: {}", chain(error))?,
@@ -346,6 +264,12 @@ impl fmt::Display for RunError {
 impl From<CompileError> for RunError {
     fn from(error: CompileError) -> RunError {
         RunError::Compile(error)
+    }
+}
+
+impl From<BindError> for RunError {
+    fn from(error: BindError) -> RunError {
+        RunError::Bind(error)
     }
 }
 

@@ -175,6 +175,12 @@ impl Diagnostics {
         })
     }
 
+    /// The message of each finding that keeps something from being served.
+    pub fn failings(&self) -> impl Iterator<Item = String> {
+        let is_failing = |diagnostic: &&Diagnostic| is_error(diagnostic.severity, Purpose::Check);
+        self.list.iter().filter(is_failing).map(|diagnostic| diagnostic.message.clone())
+    }
+
     fn render_one(&self, renderer: &Renderer, diagnostic: &Diagnostic, purpose: Purpose) -> String {
         let level = if is_error(diagnostic.severity, purpose) { Level::ERROR } else { Level::WARNING };
         let mut group = Group::with_title(level.primary_title(diagnostic.message.as_str()));

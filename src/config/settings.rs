@@ -431,8 +431,8 @@ fn file_mode(value: &Value<'_>, report: &mut Report) -> Option<u32> {
 impl Kind {
     fn unit(self) -> &'static str {
         match self {
-            Count(..) | CountPerCpu(..) | Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..) | Account(..)
-            | FileMode(..) => "",
+            Count(..) | CountPerCpu(..) | Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..)
+            | Account(..) | FileMode(..) => "",
             Milliseconds(..) => " ms",
             Mebibytes(..) => " MiB",
         }
@@ -448,7 +448,6 @@ impl Setting {
             Count(_, _, field) => field(&mut server).to_string(),
             Milliseconds(_, _, field) => field(&mut server).as_millis().to_string(),
             Mebibytes(_, _, field) => (*field(&mut server) >> 20).to_string(),
-            Directory(words, _) => words.to_owned(),
             Word(words, _) => words.first().copied().unwrap_or_default().to_owned(),
             Directory(words, _) | Socket(words, _) => words.to_owned(),
             Address(_) => "none".to_owned(),
@@ -532,7 +531,9 @@ mod tests {
             let (least, most) = match setting.kind {
                 Count(least, most, _) | CountPerCpu(least, most, _) | Mebibytes(least, most, _) => (least, most),
                 Milliseconds(least, most, _) => (least, most),
-                Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..) | Account(..) | FileMode(..) => continue,
+                Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..) | Account(..) | FileMode(..) => {
+                    continue;
+                }
             };
             let errors = |value: i128| read(&format!("{} = {value}", setting.name)).1.list.len();
             assert_eq!(errors(least.into()), 0, "{}", setting.name);
@@ -552,7 +553,9 @@ mod tests {
                 }
                 Milliseconds(least, most, field) => (field(&mut server).as_millis() as u64, least, most),
                 Mebibytes(least, most, field) => (*field(&mut server) >> 20, least, most),
-                Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..) | Account(..) | FileMode(..) => continue,
+                Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..) | Account(..) | FileMode(..) => {
+                    continue;
+                }
             };
             assert!((least..=most).contains(&value), "{}", setting.name);
         }

@@ -10,8 +10,8 @@ use rusmd_proto::RequestId;
 use super::sink::{Place, Report, Sink};
 use super::stamp::Stamp;
 use super::text::{push_json_string, push_number, push_padded, push_quoted, push_word};
-use crate::control::counters::Outcome;
 use crate::config::AccessFormat;
+use crate::control::counters::Outcome;
 
 /// Bytes of lines that are worth a write.
 const FLUSH_BYTES: usize = 32 * 1024;

@@ -36,7 +36,13 @@ struct Told {
 
 impl Backend {
     /// A request was answered before it could have been given to a worker.
-    pub(super) fn note_answered(&mut self, id: RequestId, peer: SocketAddr, head: &http::RequestHead<'_>, answer: &Answer) {
+    pub(super) fn note_answered(
+        &mut self,
+        id: RequestId,
+        peer: SocketAddr,
+        head: &http::RequestHead<'_>,
+        answer: &Answer,
+    ) {
         let field = |name: &str| {
             let mut fields = head.headers.iter();
             fields.find(|(known, _)| *known == name).map(|(_, value)| value.to_vec())
@@ -59,7 +65,7 @@ impl Backend {
     }
 }
 
-impl Reactor {
+impl Reactor<'_> {
     /// Accounts for what has ended in this turn.
     pub(super) fn account(&mut self, clock: Clock) {
         let monotonic = self.origin_ns + nanoseconds(clock.now.saturating_duration_since(self.started_at));
@@ -87,7 +93,8 @@ impl Reactor {
                     if writes {
                         let name = backend.app.component_name(head.component);
                         let wall = clock.wall.checked_sub(times.age).unwrap_or(clock.wall);
-                        let entry = entry(&request, &head, outcome, &times, backend.number, name, wall);
+                        let target = target(head.path, head.query);
+                        let entry = entry(&request, &target, &head, outcome, &times, backend.number, name, wall);
                         self.logs.push(&entry);
                     }
                 }
@@ -131,6 +138,7 @@ impl Times {
 
 fn entry<'a>(
     request: &'a Request,
+    target: &'a str,
     head: &'a RequestHead<'a>,
     outcome: Outcome,
     times: &Times,
@@ -145,8 +153,7 @@ fn entry<'a>(
         peer: head.peer.unwrap_or(NOWHERE),
         id: request.id,
         method: head.method.as_bytes(),
-        path: head.path.as_bytes(),
-        query: head.query.map(str::as_bytes),
+        target: target.as_bytes(),
         version: "HTTP/1.1",
         status: trace.status,
         bytes: trace.body_bytes,
@@ -174,9 +181,8 @@ impl Unrouted {
             time: wall,
             peer: self.peer,
             id: self.id,
-            method: told.map_or(b"-", |told| told.method.as_bytes()),
-            path: told.map_or(b"-", |told| told.target.as_bytes()),
-            query: None,
+            method: told.map_or(b"", |told| told.method.as_bytes()),
+            target: told.map_or(b"", |told| told.target.as_bytes()),
             version: "HTTP/1.1",
             status: self.status,
             bytes: 0,
@@ -229,6 +235,13 @@ impl Tally {
 
     pub fn of(&self, component: u16) -> ComponentTally {
         self.0.get(usize::from(component)).copied().unwrap_or_default()
+    }
+}
+
+impl Reactor<'_> {
+    /// A number that differs between two generations and two runs.
+    pub(super) fn seed(&self) -> u64 {
+        Clock::read().seed()
     }
 }
 

@@ -22,13 +22,14 @@ use crate::http;
 use crate::link::Link;
 use crate::pool::{Pool, SlotId};
 use crate::queue::Queue;
-use crate::request::{ClientKey, GenerationId, Replay, Reply, Request, RequestRef, Requests, Stage, Upload};
 use crate::random::Random;
+use crate::request::{ClientKey, GenerationId, Replay, Reply, Request, RequestRef, Requests, Stage, Upload};
 use crate::router::Params;
 use crate::sys::{Process, SharedPage};
 use crate::timers::{Armed, Timers};
 
 use super::Settings;
+use super::account::{Tally, Unrouted};
 use super::clients::Clients;
 use super::report;
 use super::source::{Member, Source};
@@ -94,6 +95,12 @@ pub struct Backend {
     /// Requests that are over and not accounted for yet, and dispatches.
     pub(super) finished: Vec<Request>,
     pub(super) dispatched_again: u64,
+    /// Requests that ended before they could have become one.
+    pub(super) unrouted: Vec<Unrouted>,
+    pub(super) tells_access: bool,
+    pub(super) tally: Tally,
+    /// Its workers are sent away until an operator wants them back.
+    pub(super) is_resting: bool,
     /// Links with something to say in this turn.
     talkers: Vec<SlotId>,
     /// Links that had more to read than their share of a turn.
@@ -118,7 +125,7 @@ impl Backend {
             id,
             number,
             standing: Standing::Starting,
-            slow_after: app.config().log.slow_after,
+            slow_after: app.config().log.slow.unwrap_or_default(),
             app,
             is_settled: false,
             workers: Vec::new(),
@@ -139,6 +146,10 @@ impl Backend {
             start_failures: 0,
             finished: Vec::new(),
             dispatched_again: 0,
+            unrouted: Vec::new(),
+            tells_access: true,
+            tally: Tally::default(),
+            is_resting: false,
             talkers: Vec::new(),
             unread_links: Vec::new(),
             spare_frames: Vec::new(),
@@ -154,8 +165,9 @@ impl Backend {
         self.requests.len()
     }
 
-    pub fn workers_alive(&self) -> usize {
-        self.pool.alive()
+    /// Workers and templates that are there.
+    pub fn processes_alive(&self) -> usize {
+        self.pool.alive() + usize::from(self.template.is_running())
     }
 
     /// A worker has been ready: the server can serve.
@@ -165,7 +177,7 @@ impl Backend {
 
     /// Workers are still to be started when some are missing.
     pub(super) fn wants_workers(&self) -> bool {
-        self.pool.is_replacing()
+        self.pool.is_replacing() && !self.is_resting
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -183,6 +195,22 @@ impl Backend {
 
     /// Routes a request and encodes its head. Its body follows by [`Backend::take_body`] and [`Backend::end_body`].
     pub fn begin(
+        &mut self,
+        client: ClientKey,
+        peer: SocketAddr,
+        serve: usize,
+        head: &http::RequestHead<'_>,
+        now: Instant,
+    ) -> Result<RequestId, (RequestId, Answer)> {
+        self.try_begin(client, peer, serve, head, now).inspect_err(|(id, answer)| {
+            // One that was admitted has its own account.
+            if self.requests.get(*id).is_none() && !self.finished.iter().any(|request| request.id == *id) {
+                self.note_answered(*id, peer, head, answer);
+            }
+        })
+    }
+
+    fn try_begin(
         &mut self,
         client: ClientKey,
         peer: SocketAddr,

@@ -7,8 +7,7 @@ use mio::Registry;
 
 use crate::app::App;
 use crate::config;
-use crate::control::command::{Command, Reply};
-use crate::control::socket::{ConnectionKey, ControlSocket};
+use crate::control::{Command, ConnectionKey, ControlSocket, Reply};
 
 use super::clock::Clock;
 use super::reload::Verdict;
@@ -104,7 +103,7 @@ impl Control {
     }
 }
 
-impl Reactor {
+impl Reactor<'_> {
     /// Carries out what was asked for, and answers those whose wait is over.
     pub(super) fn handle_commands(&mut self, clock: Clock) {
         let now = clock.now;

@@ -32,7 +32,7 @@ enum Progress {
     Ended,
 }
 
-impl Reactor {
+impl Reactor<'_> {
     /// Accepts what waits, within the share of one turn and within the limits.
     pub(super) fn accept(&mut self, now: Instant) {
         if self.phase != Phase::Serving || !self.listeners.is_open() {
@@ -210,7 +210,7 @@ fn handle_events(client: &mut Client, generations: &mut Generations, now: Instan
             }
             Event::Refused { status, reason } => {
                 log::debug!("{} refused: {status} {reason}", client.peer);
-                generations.current_mut().note_refused(client.peer, status, now);
+                generations.current_mut().note_refused(client.peer, status);
                 if let Some(request) = client.request.take() {
                     leave(generations, request, now);
                 }

@@ -274,7 +274,9 @@ impl Backend {
         };
         let slot = request.slot();
         self.answer(clients, id, &answer, outcome, now);
-        if let (FailureCause::Trap | FailureCause::Memory, OnTrap::Exit, Some(slot)) = (failure.cause, self.on_trap, slot) {
+        if let (FailureCause::Trap | FailureCause::Memory, OnTrap::Exit, Some(slot)) =
+            (failure.cause, self.on_trap, slot)
+        {
             if let Some(offered) = self.pool.offered(slot) {
                 self.withdraw(offered, now);
             }

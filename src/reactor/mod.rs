@@ -25,6 +25,7 @@ mod signals;
 mod source;
 mod status;
 mod template;
+mod upgrade;
 mod workers;
 
 use std::io;
@@ -52,6 +53,7 @@ pub use report::chain;
 pub use settings::Settings;
 use source::Source;
 use template::TemplateEnd;
+use upgrade::Upgrade;
 
 /// Bytes that one read from a client or a worker may bring.
 const READ_BYTES: usize = 64 * 1024;
@@ -69,26 +71,31 @@ enum Phase {
     Starting,
     Serving,
     /// No new connections; what is in flight may finish until this time.
-    Draining { until: Instant },
+    Draining {
+        until: Instant,
+    },
     /// Only the workers' ends are awaited; they are killed at this time.
-    Stopping { kill_at: Instant, killed: bool },
+    Stopping {
+        kill_at: Instant,
+        killed: bool,
+    },
     Stopped,
 }
 
 /// What a reactor is made of.
 #[expect(missing_debug_implementations, reason = "the logs have none")]
-pub struct Parts {
+pub struct Parts<'d> {
     pub app: App,
     pub bound: Vec<Bound>,
     pub settings: Settings,
     pub origin: Origin,
-    pub daemon: Daemon,
+    pub daemon: &'d mut Daemon,
     pub logs: Logs,
 }
 
 /// One event loop and all that it owns.
 #[expect(missing_debug_implementations, reason = "the source of signals has none")]
-pub struct Reactor {
+pub struct Reactor<'d> {
     poll: Poll,
     signals: Signals,
     listeners: Listeners,
@@ -96,9 +103,11 @@ pub struct Reactor {
     generations: Generations,
     phase: Phase,
     reload: Option<Reload>,
+    upgrade: Option<Upgrade>,
+    is_stopping_fast: bool,
     control: control::Control,
     origin: Origin,
-    daemon: Daemon,
+    daemon: &'d mut Daemon,
     logs: Logs,
     counters: Counters,
     deaths: Deaths,
@@ -142,9 +151,9 @@ impl std::error::Error for ReactorError {
     }
 }
 
-impl Reactor {
+impl<'d> Reactor<'d> {
     /// Takes over listening sockets and the application. Nothing is accepted before the first worker is ready.
-    pub fn new(parts: Parts) -> Result<Reactor, ReactorError> {
+    pub fn new(parts: Parts<'d>) -> Result<Reactor<'d>, ReactorError> {
         let Parts { app, bound, settings, origin, daemon, logs } = parts;
         let system = |what| move |source| ReactorError::System { what, source };
         let poll = Poll::new().map_err(system("make a poll"))?;
@@ -166,6 +175,8 @@ impl Reactor {
             generations: Generations::new(app, &settings, clock.now, clock.seed()),
             phase: Phase::Starting,
             reload: None,
+            upgrade: None,
+            is_stopping_fast: false,
             control,
             origin,
             daemon,

@@ -8,13 +8,13 @@ use mio::unix::SourceFd;
 use std::os::fd::AsRawFd;
 
 use crate::app::App;
+use crate::bind;
 use crate::compile::{Compiler, Outcomes};
 use crate::config::{self, Loaded, Overrides, Purpose};
 use crate::request::GenerationId;
-use crate::run::{self, RunError};
 
 use super::generation::Progress;
-use super::listeners::{Bound, Plan};
+use super::listeners::Plan;
 use super::source::Source;
 use super::{Phase, Reactor, Settings, report};
 
@@ -26,6 +26,15 @@ const COMPILE_TIMEOUT: Duration = Duration::from_secs(600);
 pub struct Origin {
     pub overrides: Overrides,
     pub worker_binary: PathBuf,
+}
+
+/// How something went that an operator may wait for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// The number of the generation that serves, or why nothing has changed.
+    Reload(Result<u64, String>),
+    /// The process that serves, or why nothing has changed.
+    Upgrade(Result<i32, String>),
 }
 
 /// A reload in progress.
@@ -58,7 +67,7 @@ impl Reload {
     }
 }
 
-impl Reactor {
+impl Reactor<'_> {
     /// Reads the manifest again and begins to get the next generation ready.
     pub(super) fn begin_reload(&mut self, now: Instant) {
         match self.phase {
@@ -73,7 +82,7 @@ impl Reactor {
             return;
         }
         log::info!("reload: reading {}", self.generations.current().app().config().manifest.display());
-        self.notify.reloading();
+        self.daemon.handle_reload();
         if let Err(reason) = self.try_begin_reload(now) {
             self.conclude_reload(Err(reason), now);
         }
@@ -91,25 +100,19 @@ impl Reactor {
             .registry()
             .register(&mut SourceFd(&fd), Source::Compiler.token(), Interest::READABLE)
             .map_err(|error| format!("cannot wait for the compiler: {error}"))?;
-        let stage =
-            Stage::Compiling { loaded: Box::new(loaded), plan, compiler, deadline: now + COMPILE_TIMEOUT };
+        let stage = Stage::Compiling { loaded: Box::new(loaded), plan, compiler, deadline: now + COMPILE_TIMEOUT };
         self.reload = Some(Reload { stage, again: false });
         Ok(())
     }
 
     /// Which listeners stay, and which are new: those are bound now, so that a failure changes nothing.
     fn plan_listeners(&self, loaded: &Loaded) -> Result<Plan, String> {
-        let inherited = &mut sys_inherited_none();
-        let wanted = run::addresses(&loaded.config).map_err(|error| error_text(&error))?;
+        let text = |error: bind::BindError| report::chain(&error);
         let mut plan = Plan::default();
-        for wanted in wanted {
+        for wanted in bind::wanted(&loaded.config).map_err(text)? {
             match self.listeners.find(wanted.address) {
-                Some(listener) => plan.keep(listener, wanted.serve, wanted.connections_max),
-                None => {
-                    let bound: Bound =
-                        run::bind_one(&wanted, loaded.config.server.backlog, inherited).map_err(|error| error_text(&error))?;
-                    plan.open(bound);
-                }
+                Some(listener) => plan.keep(listener, &wanted),
+                None => plan.open(bind::bind(wanted, None, loaded.config.server.backlog).map_err(text)?),
             }
         }
         Ok(plan)
@@ -138,7 +141,7 @@ impl Reactor {
             return self.conclude_reload_and(again, Err(reason), now);
         }
         let settings = Box::new(Settings::of(app.config(), self.origin.worker_binary.clone()));
-        let generation = self.generations.add(app, &settings, now, self.seed);
+        let generation = self.generations.add(app, &settings, now, self.seed());
         if let Some(backend) = self.generations.get_mut(generation)
             && let Err(error) = backend.start_template(self.poll.registry(), now)
         {
@@ -201,8 +204,8 @@ impl Reactor {
         }
         let listeners = &self.listeners;
         self.clients.reassign(|listener| listeners.serve_of(listener));
-        self.apply_logs();
         let backend = self.generations.current();
+        self.logs.reload(&backend.app().config().log);
         report::problems(backend.app());
         self.conclude_reload_and(again, Ok(backend.number), now);
     }
@@ -215,7 +218,7 @@ impl Reactor {
     }
 
     /// Says how a reload went.
-    fn conclude_reload(&mut self, outcome: Result<u64, String>, _now: Instant) {
+    fn conclude_reload(&mut self, outcome: Result<u64, String>, now: Instant) {
         match &outcome {
             Ok(number) => {
                 self.counters.reloads.ok += 1;
@@ -226,11 +229,7 @@ impl Reactor {
                 log::error!("reload: refused, and nothing has changed: {reason}");
             }
         }
-        self.notify.ready(self.generations.current().number);
-        self.verdicts.push(super::control::Verdict::Reload(outcome));
+        self.daemon.handle_reloaded();
+        self.tell_verdict(&Verdict::Reload(outcome), now);
     }
-}
-
-fn error_text(error: &RunError) -> String {
-    error.to_string().trim_end().to_owned()
 }

@@ -11,6 +11,7 @@ use rusmd_proto::{FailureCause, LogLevel, LogLine, Ready, RequestId, SandboxLeve
 use crate::answer::Answer;
 use crate::app::App;
 use crate::blame::Change;
+use crate::config::Severity;
 use crate::control::counters::RestartReason;
 use crate::http::{Connection, Header, ResponseHead};
 use crate::pool::SlotId;
@@ -52,6 +53,16 @@ pub fn respond(connection: &mut Connection, answer: &Answer, id: RequestId, now:
 pub fn listening(address: SocketAddr) {
     // A closed standard output is no reason to stop serving.
     let _ = writeln!(std::io::stdout(), "rusmd: listening on http://{address}");
+}
+
+/// What is wrong with a manifest that is served all the same.
+pub fn problems(app: &App) {
+    for (severity, problem) in app.problems() {
+        match severity {
+            Severity::Error | Severity::Unserved => log::error!("{problem}"),
+            Severity::Warning => log::warn!("{problem}"),
+        }
+    }
 }
 
 /// An error and its sources on one line.

@@ -11,8 +11,7 @@ use crate::pool::Retirement;
 use super::{Phase, Reactor};
 
 /// The signals that this process has a use for.
-pub(super) const HANDLED: [i32; 9] =
-    [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU];
+pub(super) const HANDLED: [i32; 9] = [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGTTIN, SIGTTOU];
 
 /// How a stop treats what is in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +22,7 @@ pub(super) enum Stop {
     Graceful,
 }
 
-impl Reactor {
+impl Reactor<'_> {
     pub(super) fn handle_signals(&mut self, now: Instant) {
         for signal in self.signals.pending().collect::<Vec<_>>() {
             match signal {

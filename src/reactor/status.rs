@@ -7,16 +7,17 @@ use crate::control::status::{
     ComponentState, ComponentStatus, DeathStatus, GenerationState, GenerationStatus, ListenerStatus, POISONED_MAX,
     PoisonStatus, RequestStatus, SandboxStatus, ServerState, Status, WorkerState, WorkerStatus, excerpt,
 };
-use crate::sys;
+use crate::pool::SlotId;
+use crate::sys::LiveUsage;
 
-use super::backend::{Backend, Standing, Worker};
+use super::backend::{Backend, Standing};
 use super::{Phase, Reactor};
 
-impl Reactor {
+impl Reactor<'_> {
     pub(super) fn status(&self, now: Instant) -> Status {
         let current = self.generations.current();
         let config = current.app().config();
-        let own = sys::process_usage(std::process::id() as i32);
+        let own = LiveUsage::of(std::process::id() as i32);
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             build: rusmd_proto::BUILD.to_owned(),
@@ -61,8 +62,8 @@ impl Reactor {
                     action: death.action.as_deref().map(excerpt),
                 })
                 .collect(),
-            memory_kib: own.map(|usage| usage.resident_kib),
-            cpu_ms: own.map(|usage| usage.cpu_ms),
+            memory_kib: own.map(|usage| usage.memory_kib),
+            cpu_ms: own.map(|usage| milliseconds(usage.cpu)),
             ..Status::default()
         };
         status.queue.depth = current.queue.len() as u64;
@@ -77,17 +78,17 @@ impl Reactor {
             let workers = backend.pool.slots().filter_map(|slot| {
                 let occupant = backend.pool.occupant(slot)?;
                 let worker = backend.workers.get(slot.0 as usize)?.as_ref()?;
-                let usage = sys::process_usage(worker.pid());
+                let usage = LiveUsage::of(worker.pid());
                 Some(WorkerStatus {
                     generation: backend.number,
                     slot: slot.0,
                     pid: worker.pid(),
                     state: occupant_state(occupant.state),
-                    request: request_status(backend, slot, worker, now),
+                    request: request_status(backend, slot, now),
                     requests: occupant.served,
                     age_ms: milliseconds(now.saturating_duration_since(worker.started_at)),
-                    memory_kib: usage.map(|usage| usage.resident_kib),
-                    cpu_ms: usage.map(|usage| usage.cpu_ms),
+                    memory_kib: usage.map(|usage| usage.memory_kib),
+                    cpu_ms: usage.map(|usage| milliseconds(usage.cpu)),
                 })
             });
             workers.collect::<Vec<_>>()
@@ -132,12 +133,7 @@ fn occupant_state(state: &str) -> WorkerState {
     }
 }
 
-fn request_status(
-    backend: &Backend,
-    slot: crate::pool::SlotId,
-    _worker: &Worker,
-    now: Instant,
-) -> Option<RequestStatus> {
+fn request_status(backend: &Backend, slot: SlotId, now: Instant) -> Option<RequestStatus> {
     let request = backend.pool.request(slot).and_then(|id| backend.requests.get(id))?;
     let head = request.head()?;
     Some(RequestStatus {
@@ -191,6 +187,14 @@ fn poison_statuses(backend: &Backend, now: Instant) -> Vec<PoisonStatus> {
             refused_for_ms: left(refused.standing).unwrap_or(0),
         })
         .collect()
+}
+
+/// How long a refusal goes on.
+fn left(standing: BlameStanding) -> Option<u64> {
+    match standing {
+        BlameStanding::Refused { left } => Some(milliseconds(left)),
+        BlameStanding::Due | BlameStanding::OnTrial { .. } | BlameStanding::Loading => Some(0),
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -76,10 +76,6 @@ impl Template {
         self.running.is_some()
     }
 
-    pub fn skipped(&self) -> &[u16] {
-        &self.skipped
-    }
-
     fn is_ready(&self) -> bool {
         self.running.as_ref().is_some_and(|running| running.stage == Stage::Ready && running.silenced.is_none())
     }
@@ -228,9 +224,7 @@ impl Backend {
         running.stage = Stage::Ready;
         self.template.failures = 0;
         if !self.is_settled {
-            self.app
-                .settle(ready, &self.template.skipped)
-                .map_err(|_| Violation::Unexpected("list of components"))?;
+            self.app.settle(ready, &self.template.skipped).map_err(|_| Violation::Unexpected("list of components"))?;
             self.is_settled = true;
             self.sandbox_reached = ready.sandbox;
             self.sandbox_missing = ready.sandbox_missing.iter().map(|step| (*step).to_owned()).collect();
@@ -277,17 +271,12 @@ impl Backend {
         self.pool.handle_fork_failed(slot, now)
     }
 
-    fn handle_forked(
-        &mut self,
-        slot: SlotId,
-        pid: u32,
-        registry: &Registry,
-        now: Instant,
-    ) -> Result<(), Violation> {
+    fn handle_forked(&mut self, slot: SlotId, pid: u32, registry: &Registry, now: Instant) -> Result<(), Violation> {
         let is_known = self.workers.iter().flatten().any(|worker| u32::try_from(worker.pid()) == Ok(pid));
         let awaited = super::backend::worker(&mut self.workers, slot).filter(|worker| worker.process.is_none());
         let Some(entry) = awaited.filter(|_| !is_known) else { return Err(Violation::Unexpected("Forked")) };
-        let process = Process::adopt(pid).map_err(|_| Violation::Unexpected("pid, which is no child of this process,"))?;
+        let process =
+            Process::adopt(pid).map_err(|_| Violation::Unexpected("pid, which is no child of this process,"))?;
         let fd = process.as_fd().as_raw_fd();
         let member = Member { generation: self.id, slot };
         if let Err(error) = registry.register(&mut SourceFd(&fd), Source::Process(member).token(), Interest::READABLE) {

@@ -14,7 +14,7 @@ use crate::control::counters::{Outcome, RestartReason};
 use crate::link::Received;
 use crate::pool::{Retirement, SlotId, Vacated};
 use crate::request::{Stage, Upload};
-use crate::sys::{self, Exit, Usage};
+use crate::sys::{Exit, Usage};
 use crate::timers::Timers;
 
 use super::backend::{Backend, Worker, worker};
@@ -98,10 +98,7 @@ impl Backend {
             exit,
             never_ready: vacated.never_ready,
             request: started,
-            component: head
-                .as_ref()
-                .and_then(|head| self.app.component_name(head.component))
-                .map(str::to_owned),
+            component: head.as_ref().and_then(|head| self.app.component_name(head.component)).map(str::to_owned),
             action: head.and_then(|head| head.action.map(str::to_owned)),
         }
     }
@@ -287,6 +284,26 @@ impl Backend {
         }
     }
 
+    /// Kills what is left of a generation that nobody waits for.
+    pub(super) fn kill_quietly(&mut self) {
+        for slot in self.pool.slots() {
+            self.kill(slot, RestartReason::Reload);
+        }
+    }
+
+    /// Its template died while it loaded this component, and goes on without it.
+    pub(super) fn suspend_unloaded(&mut self, component: u16, now: Instant) {
+        let change = self.blame.handle_load_failure(component, now, self.random.number());
+        report::blame(&self.app, &[change]);
+    }
+
+    /// Takes everything out of the poll: the end.
+    pub(super) fn close(&mut self, registry: &Registry) {
+        for slot in self.pool.slots() {
+            drop(self.take_worker(slot, registry));
+        }
+    }
+
     /// Tells the workers to end that have to go.
     pub(super) fn retire_workers(&mut self, now: Instant) {
         self.pool.retire_aged(now);
@@ -406,7 +423,8 @@ impl Backend {
             return;
         }
         let Some(head) = self.requests.get(id).and_then(|request| request.head()) else { return };
-        let changes = self.blame.handle_success(Key { component: head.component, action: head.action, path: head.path });
+        let changes =
+            self.blame.handle_success(Key { component: head.component, action: head.action, path: head.path });
         report::blame(&self.app, &changes);
     }
 }

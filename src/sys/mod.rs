@@ -4,8 +4,8 @@
 
 #![allow(unsafe_code, reason = "system calls that std and nix do not wrap; each block carries its proof")]
 
-mod descriptors;
 mod daemon;
+mod descriptors;
 mod environment;
 mod fds;
 mod heap;
@@ -17,8 +17,8 @@ mod socket;
 mod spawn;
 mod usage;
 
-pub use descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
 pub use daemon::{Side, leave_session};
+pub use descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
 pub use environment::{monotonic_microseconds, remove_variable, take_descriptor};
 pub use fds::{open_descriptors_max, reserve_worker_descriptors, set_nonblocking};
 pub use heap::give_back_large_blocks;
@@ -26,9 +26,6 @@ pub use identity::{Identity, IdentityError, change_directory, may_change_identit
 pub use output::{Output, Standard, keep, redirect, redirect_input, survive_file_size_limit};
 pub use page::SharedPage;
 pub use process::{Exit, Process, Usage, adopt_orphans, keep_ended_children, monotonic_ns, reap_strangers};
-pub use socket::{bind_tcp, reset_on_close};
-pub use spawn::{OurEnds, SpawnError, Spawned, TheirEnds, make_ends, spawn_template};
-pub use process::{Exit, Process, Usage, keep_ended_children};
 pub use socket::{bind_private, bind_tcp, peer_uid, reset_on_close};
-pub use spawn::{SpawnError, Spawned, spawn_worker};
+pub use spawn::{OurEnds, SpawnError, Spawned, TheirEnds, make_ends, spawn_template};
 pub use usage::LiveUsage;
