@@ -3,6 +3,7 @@
 //! Owns the handshake and the loop over `Fork`. Has one thread and no reactor, and never runs a guest: whatever it had, every worker
 //! would have. `probe` asks components for their actions, `worker` is what becomes of the other side of a fork.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
@@ -34,7 +35,7 @@ struct Template<S> {
 
 /// How the handshake ended.
 enum Handshake<S> {
-    Ready(Box<Template<S>>),
+    Ready(Template<S>),
     /// The supervisor left before it was over.
     Ended,
     /// The supervisor cannot be served, and has been told why.
@@ -87,11 +88,11 @@ impl<S: Service> Template<S> {
         link.outbox().push(&ToSupervisor::Ready(ready))?;
         link.flush()?;
         let supervisor_pid = hello.supervisor_pid;
-        Ok(Handshake::Ready(Box::new(Template { link, supervisor_pid, service, sandbox })))
+        Ok(Handshake::Ready(Template { link, supervisor_pid, service, sandbox }))
     }
 
     /// One fork after the other.
-    fn fork_all(mut self: Box<Self>) -> Result<ExitCode, ServeError> {
+    fn fork_all(mut self) -> Result<ExitCode, ServeError> {
         let mut descriptors = Vec::new();
         loop {
             let order = self.link.next_frame(|frame| match ToWorker::decode(frame)? {
@@ -101,16 +102,14 @@ impl<S: Service> Template<S> {
             match order {
                 Some(slot) => {
                     let (link, status) = both(&mut descriptors)?;
-                    match fork_orphan() {
-                        Ok(Side::Parent(pid)) => self.link.outbox().push(&ToSupervisor::Forked { slot, pid })?,
-                        Err(error) => {
-                            let message = error.to_string();
-                            let message = cut_text(&message, FAILURE_TEXT_BYTES_MAX);
-                            self.link.outbox().push(&ToSupervisor::ForkFailed(ForkFailed { slot, message }))?;
-                        }
+                    let forked = match fork_orphan() {
                         Ok(Side::Child) => return worker::run(self.bear(slot, link, status)),
-                    }
-                    self.link.flush()?;
+                        Ok(Side::Parent(pid)) => Ok(pid),
+                        Err(error) => Err(error),
+                    };
+                    // The worker's alone from here on: it must see the end of its link when the supervisor closes it.
+                    drop((link, status));
+                    self.tell(slot, forked)?;
                 }
                 None if self.link.receive_with_descriptors(&mut descriptors)? == Received::Ended => {
                     return Ok(ExitCode::SUCCESS);
@@ -118,6 +117,19 @@ impl<S: Service> Template<S> {
                 None => {}
             }
         }
+    }
+
+    fn tell(&mut self, slot: u32, forked: io::Result<u32>) -> Result<(), ServeError> {
+        let outbox = self.link.outbox();
+        match forked {
+            Ok(pid) => outbox.push(&ToSupervisor::Forked { slot, pid })?,
+            Err(error) => {
+                let message = error.to_string();
+                let message = cut_text(&message, FAILURE_TEXT_BYTES_MAX);
+                outbox.push(&ToSupervisor::ForkFailed(ForkFailed { slot, message }))?;
+            }
+        }
+        Ok(self.link.flush()?)
     }
 
     /// In the worker: lets go of what is the template's alone.

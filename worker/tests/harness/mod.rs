@@ -434,6 +434,8 @@ impl Line {
                 Ok(0) => return Got::End,
                 Ok(count) => self.received.extend(&chunk[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Got::End,
+                // A socket with a timeout is not read on after a signal, not even after one that is ignored.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("no answer from the worker: {error}"),
             }
         }

@@ -114,7 +114,11 @@ fn a_template_forks_one_worker_after_the_other_and_keeps_nothing_of_theirs() {
     let (mut template, _) = Template::start(&hello(vec![spec(&artifact)]));
     let held = |pid: u32| std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").count();
     let before = held(template.child.id());
-    let workers: Vec<_> = (0..8).map(|slot| template.fork(slot)).collect();
+    let mut workers: Vec<_> = (0..8).map(|slot| template.fork(slot)).collect();
+    for (slot, (_, line, _)) in (0..).zip(&mut workers) {
+        line.send(&ToWorker::Begin { slot });
+        assert_eq!(line.receive(), Got::Begun);
+    }
     let counts: Vec<_> = workers.iter().map(|(pid, ..)| held(*pid)).collect();
     assert_eq!(held(template.child.id()), before);
     assert!(counts.iter().all(|count| *count == counts[0]), "the later ones have more: {counts:?}");
