@@ -254,7 +254,8 @@ fn a_credit_has_exactly_four_bytes() {
 
 /// A `Ready` in which one component claims `count` actions without one of them being there.
 fn claimed_actions(count: u32) -> Vec<u8> {
-    let mut payload = vec![PROTOCOL_VERSION as u8, 0, 1, 0, 0xfc];
+    // Version, empty build, level of the sandbox, no missing steps, one component, its kind, and a count of four bytes.
+    let mut payload = vec![PROTOCOL_VERSION as u8, 0, 0, 0, 1, 0, 0xfc];
     payload.extend_from_slice(&count.to_le_bytes());
     payload
 }

@@ -1,7 +1,7 @@
 //! What one request costs in the worker: `cargo run --release -p rusmd-worker --example drive -- FILE.wasm [N] [ACTION] [PATH]`.
 //!
 //! Sends N small requests one after the other and prints microseconds of CPU for each, from the kernel's accounting of the
-//! worker process alone, and the time to its readiness.
+//! worker process alone, and how long its template and itself took to be ready.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
 
 #[path = "../tests/harness/mod.rs"]
@@ -10,7 +10,7 @@ mod harness;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use harness::{Worker, compile, head, hello, spec};
+use harness::{Template, compile, head, hello, spec};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -21,11 +21,12 @@ fn main() {
     let artifact = compile(&wasm);
 
     let start = Instant::now();
-    let mut worker = Worker::spawn();
-    worker.send(&hello(vec![spec(&artifact)]));
-    let ready = worker.receive();
-    let (wall, cpu) = (start.elapsed().as_secs_f64() * 1e3, cpu_ns(worker.child.id()) as f64 / 1e6);
-    println!("ready after {wall:.2} ms, {cpu:.2} of them on the processor: {ready:?}");
+    let (template, kinds) = Template::start(&hello(vec![spec(&artifact)]));
+    let (wall, cpu) = (start.elapsed().as_secs_f64() * 1e3, cpu_ns(template.child.id()) as f64 / 1e6);
+    println!("ready after {wall:.2} ms, {cpu:.2} of them on the processor: {kinds:?}");
+    let start = Instant::now();
+    let mut worker = template.begin();
+    println!("begun after {:.0} us", start.elapsed().as_secs_f64() * 1e6);
 
     let mut request = head("GET", &path);
     request.action = action.as_deref();
@@ -37,7 +38,7 @@ fn main() {
         worker.request(id, request.clone(), b"");
     }
 
-    let pid = worker.child.id();
+    let pid = worker.pid;
     let (before, cpu_before) = (usage(pid), cpu_ns(pid));
     let start = Instant::now();
     for id in count..2 * count {

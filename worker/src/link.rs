@@ -1,23 +1,34 @@
 //! The link: bytes of the socket to frames, and frames to bytes.
 //!
 //! Owns the socket and its two buffers. Knows nothing of requests: `serve` decides what a frame means. While nothing runs,
-//! reading blocks, which costs one system call per batch; while a guest waits, the socket is watched beside it.
+//! reading blocks, which costs one system call per batch; while a guest waits, the socket is watched beside it. A template reads
+//! descriptors along with the bytes; a worker never does, and what somebody might attach is lost.
 
 use std::fmt;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use crate::sys::watch;
 use rusmd_proto::limits::{BODY_CHUNK_BYTES_MAX, FRAME_HEADER_BYTES};
 use rusmd_proto::{CodecError, Frame, FrameBuffer, FrameError, ToSupervisor};
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg};
 use tokio::io::unix::AsyncFd;
 
 /// How much one read asks for: a whole body frame.
 const READ_BYTES: usize = BODY_CHUNK_BYTES_MAX + FRAME_HEADER_BYTES;
+
+/// How much one read asks for where descriptors may come along: the frames there are small, but for the first.
+const READ_WITH_DESCRIPTORS_BYTES: usize = 16 * 1024;
+
+/// Most descriptors that one read takes in. `Fork` carries two, and the kernel never reads past it.
+const DESCRIPTORS_MAX: usize = 2;
 
 /// An outbox that has grown beyond this is given back once it is empty.
 const OUTBOX_KEEP_BYTES: usize = 256 * 1024;
@@ -69,6 +80,44 @@ impl Link {
     /// Waits until there is something to read.
     pub fn receive(&mut self) -> Result<Received, LinkError> {
         receive(self.socket.as_fd(), &mut self.inbox, RecvFlags::empty())
+    }
+
+    /// [`Link::receive`], and what descriptors come along.
+    pub fn receive_with_descriptors(&mut self, descriptors: &mut Vec<OwnedFd>) -> Result<Received, LinkError> {
+        let mut chunk = [0; READ_WITH_DESCRIPTORS_BYTES];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let message = loop {
+            let mut slices = [IoSliceMut::new(&mut chunk)];
+            match recvmsg(&self.socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Ok(message) => break message,
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => return Ok(Received::Ended),
+                Err(errno) => return Err(LinkError::Read(errno)),
+            }
+        };
+        for message in ancillary.drain() {
+            match message {
+                RecvAncillaryMessage::ScmRights(rights) => descriptors.extend(rights),
+                _ => return Err(LinkError::Descriptors),
+            }
+        }
+        if message.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(LinkError::Descriptors);
+        }
+        self.inbox.extend(chunk.get(..message.bytes).unwrap_or_default());
+        Ok(if message.bytes == 0 { Received::Ended } else { Received::Some })
+    }
+
+    /// Whether there is something to read, or its end, within this time.
+    pub fn is_readable_within(&self, time: Duration) -> Result<bool, LinkError> {
+        let timeout = Timespec::try_from(time).map_err(|_| LinkError::Read(Errno::INVAL))?;
+        let mut watched = [PollFd::new(&self.socket, PollFlags::IN)];
+        match rustix::event::poll(&mut watched, Some(&timeout)) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(LinkError::Read(errno)),
+        }
     }
 
     /// Reads what is there.
@@ -150,6 +199,7 @@ pub enum LinkError {
     Write(Errno),
     Watch(std::io::Error),
     Frame(FrameError),
+    Descriptors,
 }
 
 impl fmt::Display for LinkError {
@@ -159,6 +209,7 @@ impl fmt::Display for LinkError {
             LinkError::Write(errno) => write!(f, "cannot write to the link: {errno}"),
             LinkError::Watch(error) => write!(f, "cannot watch the link: {error}"),
             LinkError::Frame(error) => write!(f, "illegal frame: {error}"),
+            LinkError::Descriptors => write!(f, "illegal frame: other descriptors than a link and a status page"),
         }
     }
 }

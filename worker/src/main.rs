@@ -2,29 +2,17 @@
 //!
 //! Arguments to a command, the command to an exit status. Not meant to be started by hand, except for `compile`.
 //!
-//! The rooms: `engine` (settings of wasmtime), `cache` (compiled components on disk), `serve` (handshake and loop), `run`
-//! (one request), `requests`, `upload`, `reply` (what the wire says of it), `host` (what a guest sees), `link` (the socket),
-//! `flag` (a waker), `failure` (whose fault it was), `sys` (the process, and all that is unsafe about it).
-
-mod cache;
-mod engine;
-mod failure;
-mod flag;
-mod headers;
-mod host;
-mod link;
-mod reply;
-mod requests;
-mod run;
-mod serve;
-mod sys;
-mod upload;
+//! The rooms are those of the library beside it.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+
+use rusmd_worker::cache::Cache;
+use rusmd_worker::serve::Components;
+use rusmd_worker::{abort_on_panic, template};
 
 const HELP: &str = "\
 Runs WebAssembly components for rusmd, one request at a time.
@@ -43,7 +31,7 @@ fn main() -> ExitCode {
     abort_on_panic();
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next().as_deref().and_then(|command| command.to_str()) {
-        Some("serve") if arguments.len() == 0 => match serve::serve() {
+        Some("serve") if arguments.len() == 0 => match template::serve::<Components>() {
             Ok(code) => code,
             Err(error) => fail(&error.to_string()),
         },
@@ -56,16 +44,6 @@ fn main() -> ExitCode {
         Some(command) => usage(&format!("cannot make sense of `{command}`")),
         None => usage("a command is missing"),
     }
-}
-
-/// A panic is a bug of ours, after which no state can be trusted: the supervisor learns of it as of any death. A hook does
-/// it rather than the profile, because tests are always built to unwind, and wasmtime would be compiled twice.
-fn abort_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        report(info);
-        std::process::abort();
-    }));
 }
 
 /// The cache directory and the files.
@@ -90,7 +68,7 @@ fn compile_arguments(arguments: impl Iterator<Item = OsString>) -> Result<(PathB
 /// Prints one line for each file: `ok`, source, artifact, `cached` or `compiled`, milliseconds; or `error`, source, two empty
 /// fields, message. Separated by tabs.
 fn compile(directory: &Path, files: &[PathBuf]) -> ExitCode {
-    let cache = match cache::Cache::open(directory) {
+    let cache = match Cache::open(directory) {
         Ok(cache) => cache,
         Err(error) => return fail(&error.to_string()),
     };

@@ -55,7 +55,10 @@ impl Requests {
             return self.admit(header.request, frame.payload, header.end);
         }
         match ToWorker::decode(frame)? {
-            ToWorker::Request { .. } | ToWorker::Hello(_) => Err(Illegal::Unexpected(header.kind)),
+            ToWorker::Request { .. } | ToWorker::Hello(_) | ToWorker::Fork { .. } | ToWorker::Begin { .. } => {
+                Err(Illegal::Unexpected(header.kind))
+            }
+            ToWorker::Inspect { .. } => Ok(()),
             ToWorker::RequestBody { id, bytes, end } => {
                 self.find(id).map_or(Ok(()), |exchange| exchange.upload.push(bytes, end)).map_err(Illegal::Upload)
             }
@@ -251,15 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn a_second_hello_is_illegal() {
-        let hello = rusmd_proto::Hello {
-            protocol: rusmd_proto::limits::PROTOCOL_VERSION,
-            build: rusmd_proto::BUILD,
-            slot: 0,
-            log_level: None,
-            components: Vec::new(),
-        };
-        assert!(matches!(handle(&mut requests(), &ToWorker::Hello(hello)), Err(Illegal::Unexpected(Kind::Hello))));
+    fn frames_for_a_template_are_illegal() {
+        for message in [ToWorker::Fork { slot: 0 }, ToWorker::Begin { slot: 0 }] {
+            assert!(matches!(handle(&mut requests(), &message), Err(Illegal::Unexpected(_))));
+        }
     }
 
     #[test]

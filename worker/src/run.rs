@@ -12,14 +12,15 @@ use rusmd_proto::frame::Kind;
 use rusmd_proto::{FailureCause, Frame, FrameHeader, RequestHead, RequestId, ToSupervisor, ToWorker};
 use wasmtime::{Engine, Store};
 
+use crate::error::ServeError;
 use crate::failure::Report;
 use crate::host::load::{Loaded, Program};
 use crate::host::stdio::GuestLog;
 use crate::host::{Grants, Guest, Interrupted, new_store, wasi_http};
 use crate::reply::{AnswerSlot, PASS_ON_AFTER, Reply, Turn};
 use crate::requests::Illegal;
-use crate::serve::{Next, ServeError, Server};
-use crate::sys;
+use crate::serve::{Next, Server};
+use crate::sys::signals;
 use crate::upload::{Collected, Upload};
 
 /// A guest that is always ready again is polled this often before the link and the reactor get a look.
@@ -224,10 +225,10 @@ impl Server {
             return self.block_on_guest_or_link();
         }
         if !staged.is_empty() {
-            if sys::take_alarm() {
+            if signals::take_alarm() {
                 self.flush(staged)?;
             } else {
-                sys::set_alarm(PASS_ON_AFTER);
+                signals::set_alarm(PASS_ON_AFTER);
             }
         }
         if turns.is_multiple_of(TURNS_MAX) {

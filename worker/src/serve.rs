@@ -1,32 +1,106 @@
-//! `rusmd-worker serve`: the handshake, then one request after the other until the link ends.
+//! One request after the other until the link ends.
 //!
-//! Owns the link, the runtime and the loaded components, and decides when to block: on the link alone while nothing runs,
-//! on the link and the reactor while a guest waits. `run` carries one request through.
+//! Owns the link, the runtime and the loaded components of a worker, and decides when to block: on the link alone while nothing runs,
+//! on the link and the reactor while a guest waits. `run` carries one request through. `template` loads and `worker` starts it.
 
-use std::fmt;
 use std::future::poll_fn;
-use std::os::fd::OwnedFd;
-use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use rusmd_proto::frame::Kind;
-use rusmd_proto::limits::PROTOCOL_VERSION;
-use rusmd_proto::{
-    BUILD, CodecError, ComponentInfo, ComponentKind, Frame, FrameHeader, Hello, Ready, Refused, StatusPage,
-    ToSupervisor, ToWorker,
-};
+use rusmd_proto::{ComponentKind, Hello, LogLevel, RequestId, StatusPage, ToSupervisor};
 use tokio::runtime::Runtime;
 
+use crate::error::ServeError;
+use crate::failure;
 use crate::flag::Flag;
-use crate::host::Surroundings;
 use crate::host::load::{Loaded, Loader, Program};
-use crate::link::{Link, LinkError, Received};
+use crate::host::{Interrupted, Surroundings, new_store};
+use crate::link::{Link, Outbox, Received};
+use crate::probe::ACTIONS_TIMEOUT;
 use crate::requests::{Illegal, Requests};
-use crate::sys::{self, Inherited, SysError};
+use crate::service::{Answer, Seat, Service};
+use crate::sys::signals;
 
-/// The worker once it is ready.
+/// Components, loaded, and the reactor that they run on in a process that was forked to run them.
+#[derive(Debug)]
+pub struct Components {
+    loaded: Vec<Loaded>,
+    log_level: Option<LogLevel>,
+    runtime: Option<Runtime>,
+}
+
+impl Service for Components {
+    fn load(hello: &Hello<'_>, status: &StatusPage) -> Result<Components, String> {
+        let mut loader = Loader::new(&hello.components);
+        let mut loaded = Vec::with_capacity(hello.components.len());
+        for (component, spec) in (0..).zip(&hello.components) {
+            status.store_loading(Some(component));
+            loaded.push(loader.load(spec));
+        }
+        Ok(Components { loaded, log_level: hello.log_level, runtime: None })
+    }
+
+    fn unasked(&self) -> Vec<usize> {
+        let is_unasked = |loaded: &Loaded| matches!(loaded.program, Program::Handlers { actions: None, .. });
+        (0..).zip(&self.loaded).filter(|(_, loaded)| is_unasked(loaded)).map(|(component, _)| component).collect()
+    }
+
+    fn learn(&mut self, component: usize, answer: Answer) {
+        let Some(loaded) = self.loaded.get_mut(component) else { return };
+        match (answer, &mut loaded.program) {
+            (Ok(told), Program::Handlers { actions, .. }) => *actions = Some(told),
+            (Ok(_), Program::Http02 { .. } | Program::Http03 { .. } | Program::Unloadable(_)) => {}
+            (Err(reason), program) => *program = Program::Unloadable(reason),
+        }
+    }
+
+    fn kinds(&self) -> Vec<ComponentKind<'_>> {
+        self.loaded.iter().map(|loaded| kind(&loaded.program)).collect()
+    }
+
+    fn open(&mut self) -> Result<(), ServeError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        self.runtime = Some(runtime.map_err(ServeError::Runtime)?);
+        Ok(())
+    }
+
+    fn ask(&mut self, component: usize, status: &'static StatusPage, outbox: &Outbox) -> Answer {
+        let surroundings = Surroundings { status, outbox: outbox.clone(), log_level: self.log_level };
+        let (Some(loaded), Some(runtime)) = (self.loaded.get(component), &self.runtime) else {
+            return Err("it is not loaded".to_owned());
+        };
+        let Program::Handlers { engine, handlers, .. } = &loaded.program else { return Ok(Vec::new()) };
+        let asked = async {
+            let store = new_store(engine, &loaded.grants, &surroundings, RequestId::NONE)?;
+            let log = store.data().log.clone();
+            let asked = handlers.ask(store).await;
+            log.finish();
+            asked
+        };
+        signals::set_alarm(ACTIONS_TIMEOUT);
+        let answer = runtime.block_on(asked);
+        signals::cancel_alarm();
+        answer.map_err(|error| {
+            let reason = match error.is::<Interrupted>() {
+                true => format!("it did not tell them within {ACTIONS_TIMEOUT:?}"),
+                false => failure::message(&error),
+            };
+            format!("cannot learn its actions: {reason}")
+        })
+    }
+
+    fn serve(self, seat: Seat) -> Result<(), ServeError> {
+        let Components { loaded, log_level, runtime } = self;
+        let Some(runtime) = runtime else { return Ok(()) };
+        // wasmtime-wasi starts a runtime of its own, with threads, for calls outside of one.
+        let handle = runtime.handle().clone();
+        let _entered = handle.enter();
+        Server::new(seat, loaded.into(), log_level, runtime).serve()
+    }
+}
+
+/// A worker once it has begun.
 #[derive(Debug)]
 pub struct Server {
     pub link: Link,
@@ -46,63 +120,14 @@ pub enum Next {
     Exit,
 }
 
-/// How the handshake ended.
-#[derive(Debug)]
-enum Handshake {
-    Ready(Box<Server>),
-    /// The supervisor left before it was over.
-    Ended,
-    /// The supervisor cannot be served, and has been told why.
-    Refused,
-}
-
-/// Serves until the link ends.
-pub fn serve() -> Result<ExitCode, ServeError> {
-    sys::settle()?;
-    let Inherited { link, status } = sys::inherit()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
-    // wasmtime-wasi starts a runtime of its own, with threads, for calls outside of one.
-    let handle = runtime.handle().clone();
-    let _entered = handle.enter();
-    match Server::handshake(link, status, runtime)? {
-        Handshake::Ready(mut server) => server.serve().map(|()| ExitCode::SUCCESS),
-        Handshake::Ended => Ok(ExitCode::SUCCESS),
-        Handshake::Refused => Ok(ExitCode::FAILURE),
-    }
-}
-
 impl Server {
-    /// Learns what to serve and loads it.
-    fn handshake(socket: OwnedFd, status: &'static StatusPage, runtime: Runtime) -> Result<Handshake, ServeError> {
-        let mut link = Link::new(socket);
-        let Some((header, payload)) = first_frame(&mut link)? else {
-            return Ok(Handshake::Ended);
-        };
-        let hello = match ToWorker::decode(&Frame { header, payload: &payload }) {
-            Ok(ToWorker::Hello(hello)) if hello.build == BUILD => hello,
-            Ok(ToWorker::Hello(Hello { build, .. })) => {
-                return refuse(link, &format!("build {build} of rusmd, but this is rusmd-worker {BUILD}"));
-            }
-            Err(error @ CodecError::WrongVersion { .. }) => return refuse(link, &error.to_string()),
-            Err(error) => return Err(Illegal::Codec(error).into()),
-            Ok(_) => return Err(Illegal::Unexpected(header.kind).into()),
-        };
-        let surroundings = Surroundings { status, outbox: link.outbox().clone(), log_level: hello.log_level };
-        let mut loader = Loader::new(&hello.components, surroundings.clone());
-        let mut components = Vec::with_capacity(hello.components.len());
-        for spec in &hello.components {
-            components.push(runtime.block_on(loader.load(spec)));
-        }
-        let infos = components.iter().map(|loaded| ComponentInfo { kind: kind(&loaded.program) }).collect();
-        let ready = Ready { protocol: PROTOCOL_VERSION, build: BUILD, components: infos };
-        link.outbox().push(&ToSupervisor::Ready(ready)).map_err(Illegal::Codec)?;
-        link.flush().map_err(Illegal::Link)?;
+    fn new(seat: Seat, components: Rc<[Loaded]>, log_level: Option<LogLevel>, runtime: Runtime) -> Server {
+        let Seat { link, status } = seat;
+        let surroundings = Surroundings { status, outbox: link.outbox().clone(), log_level };
         let requests = Requests::new(link.outbox().clone());
         let flag = Arc::new(Flag::default());
         let waker = Waker::from(flag.clone());
-        let components = components.into();
-        let server = Server { link, requests, components, surroundings, runtime, flag, waker };
-        Ok(Handshake::Ready(Box::new(server)))
+        Server { link, requests, components, surroundings, runtime, flag, waker }
     }
 
     /// One request after the other.
@@ -189,72 +214,13 @@ impl Server {
     }
 }
 
-/// The frame that opens the handshake, or `None` when the supervisor left before.
-fn first_frame(link: &mut Link) -> Result<Option<(FrameHeader, Vec<u8>)>, ServeError> {
-    loop {
-        let frame = link.next_frame(|frame| match frame.header.kind {
-            Kind::Hello => Ok((frame.header, frame.payload.to_vec())),
-            kind => Err(Illegal::Unexpected(kind)),
-        })?;
-        if frame.is_some() {
-            return Ok(frame);
-        }
-        if link.receive().map_err(Illegal::Link)? == Received::Ended {
-            return Ok(None);
-        }
-    }
-}
-
-fn refuse(mut link: Link, message: &str) -> Result<Handshake, ServeError> {
-    let refused = Refused { protocol: PROTOCOL_VERSION, message };
-    link.outbox().push(&ToSupervisor::Refused(refused)).map_err(Illegal::Codec)?;
-    link.flush()?;
-    Ok(Handshake::Refused)
-}
-
 fn kind(program: &Program) -> ComponentKind<'_> {
     match program {
-        Program::Handlers { actions, .. } => ComponentKind::Handlers(actions.iter().map(String::as_str).collect()),
+        Program::Handlers { actions, .. } => {
+            ComponentKind::Handlers(actions.iter().flatten().map(String::as_str).collect())
+        }
         Program::Http02 { .. } => ComponentKind::WasiHttp02,
         Program::Http03 { .. } => ComponentKind::WasiHttp03,
         Program::Unloadable(reason) => ComponentKind::Unloadable(reason),
     }
 }
-
-/// Why the worker cannot go on. None of these is a guest's fault.
-#[derive(Debug)]
-pub enum ServeError {
-    Sys(SysError),
-    Runtime(std::io::Error),
-    Illegal(Illegal),
-}
-
-impl From<SysError> for ServeError {
-    fn from(error: SysError) -> Self {
-        ServeError::Sys(error)
-    }
-}
-
-impl From<Illegal> for ServeError {
-    fn from(error: Illegal) -> Self {
-        ServeError::Illegal(error)
-    }
-}
-
-impl From<LinkError> for ServeError {
-    fn from(error: LinkError) -> Self {
-        ServeError::Illegal(Illegal::Link(error))
-    }
-}
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ServeError::Sys(error) => fmt::Display::fmt(error, f),
-            ServeError::Runtime(error) => write!(f, "cannot start the reactor: {error}"),
-            ServeError::Illegal(error) => fmt::Display::fmt(error, f),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {}

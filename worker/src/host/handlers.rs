@@ -111,23 +111,22 @@ pub fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 impl Handlers {
-    /// Finds the exports and checks their types, on an instance that serves nothing else, and asks for the actions.
-    pub async fn load(
-        component: &Component,
-        export: &str,
-        pre: InstancePre<Guest>,
-        mut store: Store<Guest>,
-    ) -> wasmtime::Result<(Handlers, Vec<String>)> {
+    /// Finds the exports.
+    pub fn find(component: &Component, export: &str, pre: InstancePre<Guest>) -> wasmtime::Result<Handlers> {
         let interface = component.get_export_index(None, export);
         let find = |name: &str| {
             component
                 .get_export_index(interface.as_ref(), name)
                 .ok_or_else(|| wasmtime::format_err!("{export} has no function `{name}`"))
         };
-        let handlers = Handlers { actions: find("actions")?, handle: find("handle")?, pre };
-        let instance = handlers.pre.instantiate_async(&mut store).await?;
-        let actions: TypedFunc<(), (Vec<String>,)> = instance.get_typed_func(&mut store, handlers.actions)?;
-        let _: Handle<'_> = instance.get_typed_func(&mut store, handlers.handle)?;
+        Ok(Handlers { actions: find("actions")?, handle: find("handle")?, pre })
+    }
+
+    /// Checks the types of the exports, on an instance that serves nothing else, and asks for the actions.
+    pub async fn ask(&self, mut store: Store<Guest>) -> wasmtime::Result<Vec<String>> {
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        let actions: TypedFunc<(), (Vec<String>,)> = instance.get_typed_func(&mut store, self.actions)?;
+        let _: Handle<'_> = instance.get_typed_func(&mut store, self.handle)?;
         let (actions,) = actions.call_async(&mut store, ()).await?;
         if actions.len() > ACTIONS_MAX {
             wasmtime::bail!("the component has {} actions, more than {ACTIONS_MAX}", actions.len());
@@ -135,7 +134,7 @@ impl Handlers {
         if let Some(long) = actions.iter().find(|action| action.len() > ACTION_BYTES_MAX) {
             wasmtime::bail!("the name of an action has {} bytes, more than {ACTION_BYTES_MAX}", long.len());
         }
-        Ok((handlers, actions))
+        Ok(actions)
     }
 
     /// Runs one action on a fresh instance.

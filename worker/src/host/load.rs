@@ -1,12 +1,11 @@
 //! Loading: from an artifact in the cache to something that can be instantiated at once.
 //!
-//! Owns the mapping of native code and the linking of imports, once for each component and before the first request. A
-//! component that cannot be loaded takes nobody else down.
+//! Owns the mapping of native code and the linking of imports, once for each component and before the first fork. No code of a
+//! component runs here. A component that cannot be loaded takes nobody else down.
 
 use std::fmt;
-use std::time::Duration;
 
-use rusmd_proto::{ComponentSpec, Network, RequestId};
+use rusmd_proto::{ComponentSpec, Network};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -14,14 +13,10 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::cache::one_line;
 use crate::engine::{self, Flavor};
-use crate::failure;
 use crate::host::handlers::{self, Handlers};
 use crate::host::hooks::Reach;
-use crate::host::{Grants, Guest, Interrupted, Preopen, Surroundings, new_store, wasi_http};
-use crate::sys;
-
-/// How long a component may take to tell its actions.
-const ACTIONS_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::host::{Grants, Guest, Preopen, wasi_http};
+use crate::sys::signals;
 
 /// A component and what it may use.
 #[derive(Debug)]
@@ -33,9 +28,20 @@ pub struct Loaded {
 
 /// What a component turned out to be.
 pub enum Program {
-    Handlers { engine: Engine, handlers: Handlers, actions: Vec<String> },
-    Http02 { engine: Engine, pre: ProxyPre<Guest> },
-    Http03 { engine: Engine, pre: ServicePre<Guest> },
+    /// `actions` is `None` until the component has been asked.
+    Handlers {
+        engine: Engine,
+        handlers: Handlers,
+        actions: Option<Vec<String>>,
+    },
+    Http02 {
+        engine: Engine,
+        pre: ProxyPre<Guest>,
+    },
+    Http03 {
+        engine: Engine,
+        pre: ServicePre<Guest>,
+    },
     Unloadable(String),
 }
 
@@ -53,7 +59,6 @@ impl fmt::Debug for Program {
 /// The engines and linkers that loading needs, each made when the first component asks for it.
 pub struct Loader {
     memory_bytes_max: u64,
-    surroundings: Surroundings,
     plain: Option<(Engine, Linker<Guest>)>,
     concurrent: Option<(Engine, Linker<Guest>)>,
 }
@@ -65,13 +70,13 @@ impl fmt::Debug for Loader {
 }
 
 impl Loader {
-    pub fn new(specs: &[ComponentSpec<'_>], surroundings: Surroundings) -> Loader {
+    pub fn new(specs: &[ComponentSpec<'_>]) -> Loader {
         let memory_bytes_max = specs.iter().map(|spec| spec.memory_bytes_max).max().unwrap_or(0);
-        Loader { memory_bytes_max, surroundings, plain: None, concurrent: None }
+        Loader { memory_bytes_max, plain: None, concurrent: None }
     }
 
     /// Loads one component. What is wrong with it becomes part of the result.
-    pub async fn load(&mut self, spec: &ComponentSpec<'_>) -> Loaded {
+    pub fn load(&mut self, spec: &ComponentSpec<'_>) -> Loaded {
         let grants = Grants {
             memory_bytes_max: spec.memory_bytes_max,
             env: spec.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
@@ -90,15 +95,14 @@ impl Loader {
                 Network::Hosts(hosts) => Reach::Hosts(hosts.iter().map(|host| host.to_ascii_lowercase()).collect()),
             },
         };
-        let program = self.program(spec.artifact, &grants).await.unwrap_or_else(Program::Unloadable);
+        let program = self.program(spec.artifact).unwrap_or_else(Program::Unloadable);
         Loaded { name: spec.name.to_owned(), grants, program }
     }
 
-    async fn program(&mut self, artifact: &str, grants: &Grants) -> Result<Program, String> {
+    fn program(&mut self, artifact: &str) -> Result<Program, String> {
         let Some(flavor) = Flavor::of_artifact(artifact) else {
             return Err(format!("{artifact} is no file that `rusmd-worker compile` made"));
         };
-        let surroundings = self.surroundings.clone();
         let (engine, linker) = self.parts(flavor).map_err(|error| one_line(&error))?;
         let component = map(engine, artifact).map_err(|error| load_message(&error))?;
         let exports: Vec<String> =
@@ -106,18 +110,8 @@ impl Loader {
         let export = |prefix: &str| exports.iter().find(|name| name.starts_with(prefix));
         let pre = linker.instantiate_pre(&component).map_err(|error| link_message(&error))?;
         if let Some(export) = export(handlers::HANDLER) {
-            let store = new_store(engine, grants, &surroundings, RequestId::NONE).map_err(|error| one_line(&error))?;
-            sys::set_alarm(ACTIONS_TIMEOUT);
-            let loaded = Handlers::load(&component, export, pre, store).await;
-            sys::cancel_alarm();
-            let (handlers, actions) = loaded.map_err(|error| {
-                let reason = match error.is::<Interrupted>() {
-                    true => format!("it did not tell them within {ACTIONS_TIMEOUT:?}"),
-                    false => failure::message(&error),
-                };
-                format!("cannot learn its actions: {reason}")
-            })?;
-            Ok(Program::Handlers { engine: engine.clone(), handlers, actions })
+            let handlers = Handlers::find(&component, export, pre).map_err(|error| one_line(&error))?;
+            Ok(Program::Handlers { engine: engine.clone(), handlers, actions: None })
         } else if export(wasi_http::INCOMING_HANDLER_02).is_some() {
             let pre = ProxyPre::new(pre).map_err(|error| one_line(&error))?;
             Ok(Program::Http02 { engine: engine.clone(), pre })
@@ -142,7 +136,7 @@ impl Loader {
             None => {
                 let engine = engine::runtime(flavor, self.memory_bytes_max)?;
                 let linker = linker(&engine, flavor)?;
-                sys::watch_engine(engine.clone()).map_err(wasmtime::Error::msg)?;
+                signals::watch_engine(engine.clone()).map_err(wasmtime::Error::msg)?;
                 Ok(slot.insert((engine, linker)))
             }
         }

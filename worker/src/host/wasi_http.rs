@@ -22,7 +22,7 @@ use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView, p3};
 use crate::headers;
 use crate::host::Guest;
 use crate::reply::{Answer, AnswerSlot, PASS_ON_AFTER};
-use crate::sys;
+use crate::sys::signals;
 use crate::upload::{Upload, UploadBody};
 
 /// What the export's name begins with in 0.2.
@@ -76,7 +76,7 @@ pub async fn handle_02(
     };
     let request = store.data_mut().http().new_incoming_request(scheme, request)?;
     let out = store.data_mut().http().new_response_outparam_from_callback(move |answer| {
-        sys::set_alarm(PASS_ON_AFTER);
+        signals::set_alarm(PASS_ON_AFTER);
         slot.set(match answer {
             Ok(response) => Answer::Stream(response),
             Err(code) => Answer::Refused(format!("the guest answered with the error {}", plain(&code))),

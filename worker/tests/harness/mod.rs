@@ -1,14 +1,15 @@
-//! Drives the real worker binary over a socket pair, as the supervisor would, frame by frame.
+//! Drives the real worker binary over socket pairs, as the supervisor would, frame by frame.
 //!
-//! Shared by the tests and by the `drive` example. Reads time out, so that a worker that should answer and does not fails
+//! Shared by the tests and by the examples. Reads time out, so that a worker that should answer and does not fails
 //! a test rather than hanging it.
 #![allow(dead_code, reason = "each program that includes this uses its own part")]
 #![allow(unsafe_code, reason = "a child's descriptors are arranged between fork and exec")]
 
-use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -18,9 +19,10 @@ use rusmd_proto::limits::PROTOCOL_VERSION;
 use rusmd_proto::status::STATUS_PAGE_BYTES;
 use rusmd_proto::{
     BUILD, ComponentKind, ComponentSpec, FailureCause, FrameBuffer, Hello, LINK_FD, LogLevel, Network, RequestHead,
-    RequestId, STATUS_FD, Scheme, StatusPage, ToSupervisor, ToWorker,
+    RequestId, STATUS_FD, Sandbox, SandboxLevel, Scheme, StatusPage, ToSupervisor, ToWorker,
 };
 use rustix::mm::{MapFlags, ProtFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 /// How long a worker may take for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,8 +30,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A message from the worker, owned.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Got {
-    Ready(Vec<Kinds>),
+    Ready(Vec<Kinds>, SandboxLevel, Vec<String>),
     Refused(String),
+    Forked {
+        slot: u32,
+        pid: u32,
+    },
+    ForkFailed(String),
+    Begun,
+    Backtrace {
+        id: u64,
+        backtrace: String,
+    },
     Head {
         id: u64,
         status: u16,
@@ -100,23 +112,37 @@ impl Outcome {
     }
 }
 
+/// One end of a link and what has come over it.
 #[derive(Debug)]
-pub struct Worker {
-    pub child: Child,
+pub struct Line {
     pub link: UnixStream,
-    pub status: &'static StatusPage,
     pub received: FrameBuffer,
 }
 
-impl Worker {
-    /// Starts the worker without a handshake.
-    pub fn spawn() -> Worker {
-        let (link, theirs) = UnixStream::pair().expect("a socket pair");
-        link.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        link.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-        let page = rustix::fs::memfd_create("status", rustix::fs::MemfdFlags::CLOEXEC).expect("a memory file");
-        rustix::fs::ftruncate(&page, STATUS_PAGE_BYTES as u64).expect("room in it");
-        let status = map(&page);
+/// The process that loads and forks.
+#[derive(Debug)]
+pub struct Template {
+    pub child: Child,
+    pub line: Line,
+    pub status: &'static StatusPage,
+}
+
+/// A process that serves, and the template that it comes from.
+#[derive(Debug)]
+pub struct Worker {
+    pub pid: u32,
+    pub line: Line,
+    pub status: &'static StatusPage,
+    pub template: Option<Template>,
+    ended: Option<ExitStatus>,
+}
+
+impl Template {
+    /// Starts one without a handshake.
+    pub fn spawn() -> Template {
+        adopt_orphans();
+        let (line, theirs) = Line::pair();
+        let (status, page) = status_page();
         let (link_fd, status_fd) = (theirs.as_raw_fd(), page.as_raw_fd());
         let mut command = Command::new(binary());
         command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -132,21 +158,84 @@ impl Worker {
                 Ok(())
             });
         }
-        let child = command.spawn().expect("the worker starts");
-        Worker { child, link, status, received: FrameBuffer::default() }
+        let child = command.spawn().expect("the template starts");
+        Template { child, line, status }
     }
 
-    /// Starts the worker with these components and waits until it is ready.
-    pub fn start(specs: Vec<ComponentSpec<'_>>) -> (Worker, Vec<Kinds>) {
-        let mut worker = Worker::spawn();
-        worker.send(&hello(specs));
-        match worker.receive() {
-            Got::Ready(kinds) => (worker, kinds),
-            got => panic!("{got:?} instead of Ready; {}", worker.last_words()),
+    /// Starts one with this `Hello` and waits until it is ready.
+    pub fn start(hello: &ToWorker<'_>) -> (Template, Vec<Kinds>) {
+        let mut template = Template::spawn();
+        template.line.send(hello);
+        match template.line.receive() {
+            Got::Ready(kinds, ..) => (template, kinds),
+            got => panic!("{got:?} instead of Ready; {}", template.last_words()),
         }
     }
 
-    /// Starts the worker with the one component at `wasm`.
+    /// Has it fork a worker, which waits for `Begin`.
+    pub fn fork(&mut self, slot: u32) -> (u32, Line, &'static StatusPage) {
+        let (line, theirs) = Line::pair();
+        let (status, page) = status_page();
+        self.line.send_with_descriptors(&ToWorker::Fork { slot }, &[theirs.as_fd(), page.as_fd()]);
+        match self.line.receive() {
+            Got::Forked { slot: of, pid } if of == slot => (pid, line, status),
+            got => panic!("{got:?} instead of Forked; {}", self.last_words()),
+        }
+    }
+
+    /// Has it fork a worker and waits until that can serve.
+    pub fn begin(mut self) -> Worker {
+        let (pid, line, status) = self.fork(7);
+        let mut worker = self.into_worker(pid, line, status);
+        worker.send(&ToWorker::Begin { slot: 7 });
+        match worker.receive() {
+            Got::Begun => worker,
+            got => panic!("{got:?} instead of Begun; {}", worker.last_words()),
+        }
+    }
+
+    /// A worker that it has forked, with it.
+    pub fn into_worker(self, pid: u32, line: Line, status: &'static StatusPage) -> Worker {
+        Worker { pid, line, status, template: Some(self), ended: None }
+    }
+
+    /// Closes the link and waits for the end.
+    pub fn close(mut self) -> ExitStatus {
+        self.line.link.shutdown(std::net::Shutdown::Both).expect("shutdown");
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("the template can be waited for")
+    }
+
+    /// Ends the template and reads what it wrote to its standard error.
+    pub fn last_words(&mut self) -> String {
+        let _ = self.line.link.shutdown(std::net::Shutdown::Both);
+        let _ = self.child.wait();
+        let mut text = String::new();
+        if let Some(stderr) = &mut self.child.stderr {
+            let _ = stderr.read_to_string(&mut text);
+        }
+        format!("it said: {text:?}")
+    }
+}
+
+impl Drop for Template {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Worker {
+    /// Starts a worker with these components.
+    pub fn start(specs: Vec<ComponentSpec<'_>>) -> (Worker, Vec<Kinds>) {
+        let (template, kinds) = Template::start(&hello(specs));
+        (template.begin(), kinds)
+    }
+
+    /// Starts a worker with the one component at `wasm`.
     pub fn serving(wasm: &Path) -> Worker {
         let artifact = compile(wasm);
         let (worker, kinds) = Worker::start(vec![spec(&artifact)]);
@@ -164,50 +253,16 @@ impl Worker {
             }
             self.status.store_offer(*id);
         }
-        let mut bytes = Vec::new();
-        message.encode(&mut bytes).expect("the message is legal");
-        self.send_raw(&bytes);
+        self.line.send(message);
     }
 
-    /// Writes bytes, and takes in what the worker says meanwhile: neither side may wait for the other to read.
-    pub fn send_raw(&mut self, mut bytes: &[u8]) {
-        let deadline = now() + PATIENCE;
-        self.link.set_nonblocking(true).expect("an option");
-        while !bytes.is_empty() {
-            match self.link.write(bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    assert!(now() < deadline, "the worker does not read");
-                    let mut chunk = [0; 65536];
-                    // An end is noticed by whoever receives next.
-                    if let Ok(count) = self.link.read(&mut chunk) {
-                        self.received.extend(&chunk[..count]);
-                    }
-                    std::thread::yield_now();
-                }
-                Err(error) => panic!("the worker does not read: {error}"),
-            }
-        }
-        self.link.set_nonblocking(false).expect("an option");
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.line.send_raw(bytes);
     }
 
     /// The next message, whatever it is.
     pub fn receive(&mut self) -> Got {
-        loop {
-            if let Some(frame) = self.received.peek().expect("the worker's frames are well formed") {
-                let header = frame.header;
-                let got = own(&ToSupervisor::decode(&frame).expect("the worker's messages are legal"));
-                self.received.consume(header);
-                return got;
-            }
-            let mut chunk = [0; 65536];
-            match self.link.read(&mut chunk) {
-                Ok(0) => return Got::End,
-                Ok(count) => self.received.extend(&chunk[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Got::End,
-                Err(error) => panic!("no answer from the worker: {error}"),
-            }
-        }
+        self.line.receive()
     }
 
     /// Sends a request with its whole body, grants what is used, and waits for `Done`.
@@ -269,42 +324,139 @@ impl Worker {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: the child has not been waited for, so its id is still its own.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+        assert!(self.ended.is_none(), "a worker that has been waited for has no id");
+        // SAFETY: it has not been waited for, so its id is still its own.
+        assert_eq!(unsafe { libc::kill(self.pid as i32, signal) }, 0);
     }
 
     /// Closes the link and waits for the end.
     pub fn close(mut self) -> ExitStatus {
-        self.link.shutdown(std::net::Shutdown::Both).expect("shutdown");
+        self.line.link.shutdown(std::net::Shutdown::Both).expect("shutdown");
         self.wait()
     }
 
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().expect("the worker can be waited for")
+        let pid = self.pid as i32;
+        *self.ended.get_or_insert_with(|| {
+            let mut status = 0;
+            // SAFETY: a child of this process, by adoption, that has not been waited for; the status is written to a variable.
+            assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+            ExitStatus::from_raw(status)
+        })
     }
 
-    /// Ends the worker and reads what it wrote to its standard error.
+    /// Ends the worker and gives back its template.
+    pub fn end(mut self) -> Template {
+        let template = self.template.take().expect("it is given back once");
+        drop(self);
+        template
+    }
+
+    /// Ends the worker and its template, and reads what they wrote to their standard error.
     pub fn last_words(&mut self) -> String {
-        let _ = self.link.shutdown(std::net::Shutdown::Both);
-        let _ = self.child.wait();
-        let mut text = String::new();
-        if let Some(stderr) = &mut self.child.stderr {
-            let _ = stderr.read_to_string(&mut text);
-        }
-        format!("the worker said: {text:?}")
+        let _ = self.line.link.shutdown(std::net::Shutdown::Both);
+        let ended = self.wait();
+        let words = self.template.as_mut().map(Template::last_words).unwrap_or_default();
+        format!("the worker ended with {ended}, {words}")
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if self.ended.is_none() {
+            self.signal(libc::SIGKILL);
+            self.wait();
+        }
+    }
+}
+
+impl Line {
+    /// One end, and the other for the process.
+    pub fn pair() -> (Line, UnixStream) {
+        let (link, theirs) = UnixStream::pair().expect("a socket pair");
+        link.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        link.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        (Line { link, received: FrameBuffer::default() }, theirs)
+    }
+
+    pub fn send(&mut self, message: &ToWorker<'_>) {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes).expect("the message is legal");
+        self.send_raw(&bytes);
+    }
+
+    pub fn send_with_descriptors(&mut self, message: &ToWorker<'_>, descriptors: &[BorrowedFd<'_>]) {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes).expect("the message is legal");
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)), "room for them");
+        }
+        let sent = rustix::net::sendmsg(&self.link, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+            .expect("sent");
+        assert_eq!(sent, bytes.len());
+    }
+
+    /// Writes bytes, and takes in what the worker says meanwhile: neither side may wait for the other to read.
+    pub fn send_raw(&mut self, mut bytes: &[u8]) {
+        let deadline = now() + PATIENCE;
+        self.link.set_nonblocking(true).expect("an option");
+        while !bytes.is_empty() {
+            match self.link.write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    assert!(now() < deadline, "the worker does not read");
+                    let mut chunk = [0; 65536];
+                    // An end is noticed by whoever receives next.
+                    if let Ok(count) = self.link.read(&mut chunk) {
+                        self.received.extend(&chunk[..count]);
+                    }
+                    std::thread::yield_now();
+                }
+                Err(error) => panic!("the worker does not read: {error}"),
+            }
+        }
+        self.link.set_nonblocking(false).expect("an option");
+    }
+
+    /// The next message, whatever it is.
+    pub fn receive(&mut self) -> Got {
+        loop {
+            if let Some(frame) = self.received.peek().expect("the worker's frames are well formed") {
+                let header = frame.header;
+                let got = own(&ToSupervisor::decode(&frame).expect("the worker's messages are legal"));
+                self.received.consume(header);
+                return got;
+            }
+            let mut chunk = [0; 65536];
+            match self.link.read(&mut chunk) {
+                Ok(0) => return Got::End,
+                Ok(count) => self.received.extend(&chunk[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Got::End,
+                // A socket with a timeout is not read on after a signal, not even after one that is ignored.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("no answer from the worker: {error}"),
+            }
+        }
     }
 }
 
 #[allow(clippy::disallowed_methods, reason = "a deadline for tests")]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
+}
+
+/// Whoever loses its parent below this process becomes its child, as it does below the supervisor.
+fn adopt_orphans() {
+    // SAFETY: this option takes one number.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }, 0);
+}
+
+fn status_page() -> (&'static StatusPage, OwnedFd) {
+    let page = rustix::fs::memfd_create("status", rustix::fs::MemfdFlags::CLOEXEC).expect("a memory file");
+    rustix::fs::ftruncate(&page, STATUS_PAGE_BYTES as u64).expect("room in it");
+    (map(&page), page)
 }
 
 fn map(page: &OwnedFd) -> &'static StatusPage {
@@ -335,6 +487,8 @@ fn own(message: &ToSupervisor<'_>) -> Got {
                     ComponentKind::Unloadable(reason) => Kinds::Unloadable((*reason).to_owned()),
                 })
                 .collect(),
+            ready.sandbox,
+            ready.sandbox_missing.iter().map(|step| (*step).to_owned()).collect(),
         ),
         ToSupervisor::Refused(refused) => Got::Refused(refused.message.to_owned()),
         ToSupervisor::ResponseHead { id, head, end } => Got::Head {
@@ -359,6 +513,10 @@ fn own(message: &ToSupervisor<'_>) -> Got {
             Got::Log { id: id.0, level: line.level, target: line.target.to_owned(), message: line.message.to_owned() }
         }
         ToSupervisor::Done { id } => Got::Done { id: id.0 },
+        ToSupervisor::Forked { slot, pid } => Got::Forked { slot: *slot, pid: *pid },
+        ToSupervisor::ForkFailed(failed) => Got::ForkFailed(failed.message.to_owned()),
+        ToSupervisor::Begun => Got::Begun,
+        ToSupervisor::Backtrace { id, backtrace } => Got::Backtrace { id: id.0, backtrace: (*backtrace).to_owned() },
     }
 }
 
@@ -418,8 +576,9 @@ pub fn hello(components: Vec<ComponentSpec<'_>>) -> ToWorker<'_> {
     ToWorker::Hello(Hello {
         protocol: PROTOCOL_VERSION,
         build: BUILD,
-        slot: 0,
+        supervisor_pid: std::process::id(),
         log_level: Some(LogLevel::Trace),
+        sandbox: Sandbox { wanted: SandboxLevel::Off, identity: None, data_bytes_max: 0 },
         components,
     })
 }

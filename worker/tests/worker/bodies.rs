@@ -37,7 +37,7 @@ fn pump(worker: &mut Worker, total: u64) -> u64 {
 }
 
 fn resident_kb(worker: &Worker) -> u64 {
-    let path = format!("/proc/{}/status", worker.child.id());
+    let path = format!("/proc/{}/status", worker.pid);
     let status = std::fs::read_to_string(path).expect("the worker lives");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line for it");
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")

@@ -1,62 +1,16 @@
-//! What the worker takes from the process it was started in: two descriptors, one signal, a few promises to the kernel.
+//! Signals of a template and of its workers: which are ignored, which make guests look up, which end the process.
 //!
-//! Owns the unsafe code of this crate, apart from the mapping of compiled components in `host::load`. Each function runs
-//! once, at start, before there is a guest.
-#![allow(unsafe_code, reason = "inherited descriptors, shared memory and signal handlers have no safe interface")]
+//! Owns the handlers and the one timer. Handlers are set in the template and inherited by what is forked from it.
+#![allow(unsafe_code, reason = "signal handlers have no safe interface")]
 
-use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::time::Duration;
 
-use rusmd_proto::status::STATUS_PAGE_BYTES;
-use rusmd_proto::{LINK_FD, STATUS_FD, StatusPage};
-use rustix::fs::{FileType, fstat};
-use rustix::mm::{MapFlags, ProtFlags};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use wasmtime::Engine;
 
-/// Descriptors that the supervisor made ready before it started this process.
-#[derive(Debug)]
-pub struct Inherited {
-    pub link: OwnedFd,
-    pub status: &'static StatusPage,
-}
-
-/// Takes the link and the status page. To be called once: the descriptors are owned from then on.
-pub fn inherit() -> Result<Inherited, SysError> {
-    // SAFETY: a descriptor number that is not open makes `fstat` fail with EBADF; it is not used for anything else here.
-    let (link, status) = unsafe { (BorrowedFd::borrow_raw(LINK_FD), BorrowedFd::borrow_raw(STATUS_FD)) };
-    let link_type = fstat(link).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    let status_bytes = fstat(status).map(|stat| stat.st_size);
-    if !matches!(link_type, Ok(FileType::Socket))
-        || !matches!(status_bytes, Ok(bytes) if bytes >= STATUS_PAGE_BYTES as i64)
-    {
-        return Err(SysError::NotStartedBySupervisor);
-    }
-    // SAFETY: a new mapping at an address of the kernel's choice aliases nothing; the file is large enough, as just seen.
-    let page = unsafe {
-        rustix::mm::mmap(
-            std::ptr::null_mut(),
-            STATUS_PAGE_BYTES,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED,
-            status,
-            0,
-        )
-    }
-    .map_err(|errno| SysError::StatusPage(errno.into()))?;
-    // SAFETY: the mapping is page-aligned, is at least as large as the type (asserted in `proto`), is never unmapped, and
-    // every bit pattern is valid for its atomics, which are the only way that either process touches it.
-    let status_page = unsafe { &*page.cast::<StatusPage>() };
-    // SAFETY: both are open, as seen above, and nothing else in this process owns them; the mapping outlives its descriptor.
-    let (link, status) = unsafe { (OwnedFd::from_raw_fd(LINK_FD), OwnedFd::from_raw_fd(STATUS_FD)) };
-    drop(status);
-    Ok(Inherited { link, status: status_page })
-}
+use super::SysError;
 
 /// What the handlers increment: one engine for each flavor that is in use, in slots that are set once.
 static ENGINES: [AtomicPtr<Engine>; 2] = [AtomicPtr::new(ptr::null_mut()), AtomicPtr::new(ptr::null_mut())];
@@ -144,8 +98,7 @@ fn end_on_faults() -> Result<(), SysError> {
     Ok(())
 }
 
-/// Makes the process fit for guests: it dies with its supervisor, decides by its link when to end rather than by the
-/// signals of a terminal, never gains privileges, and leaves no memory image behind.
+/// Decides by the link when to end rather than by the signals of a terminal.
 pub fn settle() -> Result<(), SysError> {
     end_on_faults()?;
     for signal in
@@ -153,26 +106,8 @@ pub fn settle() -> Result<(), SysError> {
     {
         set_handler(signal, libc::SIG_IGN)?;
     }
-    let zero: libc::c_ulong = 0;
-    let one: libc::c_ulong = 1;
-    for (option, value) in [
-        (libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong),
-        (libc::PR_SET_NO_NEW_PRIVS, one),
-        (libc::PR_SET_DUMPABLE, zero),
-    ] {
-        // SAFETY: these options take plain integers and touch no memory of ours.
-        if unsafe { libc::prctl(option, value, zero, zero, zero) } != 0 {
-            return Err(SysError::Settle(io::Error::last_os_error()));
-        }
-    }
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
-    rustix::process::setrlimit(rustix::process::Resource::Core, none).map_err(|errno| SysError::Settle(errno.into()))
-}
-
-/// Registers a socket with the reactor of the runtime that this is called in, for reading.
-pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is an open descriptor, the same for as long as it lives, and the `AsyncFd` owns it from now on.
-    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(|error| error.into_parts().1)
+    // Whatever the parent of the supervisor had ignored: children that have ended are asked for.
+    set_handler(libc::SIGCHLD, libc::SIG_DFL)
 }
 
 fn set_handler(signal: libc::c_int, handler: libc::sighandler_t) -> Result<(), SysError> {
@@ -187,26 +122,3 @@ fn set_handler(signal: libc::c_int, handler: libc::sighandler_t) -> Result<(), S
         _ => Err(SysError::Settle(io::Error::last_os_error())),
     }
 }
-
-/// Why the process is not fit to serve.
-#[derive(Debug)]
-pub enum SysError {
-    NotStartedBySupervisor,
-    StatusPage(io::Error),
-    Settle(io::Error),
-}
-
-impl fmt::Display for SysError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SysError::NotStartedBySupervisor => write!(
-                f,
-                "`serve` is started by rusmd, with a link on descriptor {LINK_FD} and a status page on descriptor {STATUS_FD}"
-            ),
-            SysError::StatusPage(error) => write!(f, "cannot map the status page: {error}"),
-            SysError::Settle(error) => write!(f, "cannot settle the process: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for SysError {}

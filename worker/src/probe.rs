@@ -1,0 +1,197 @@
+//! The probe: a child of the template, confined as a worker is, in which components are asked for their actions.
+//!
+//! Owns the child, its deadline and what it may answer. A component's own code runs here and never in the template, whose memory every
+//! worker inherits. A component at which a probe dies or hangs is given up, and the next probe goes on behind it.
+
+use std::fmt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rusmd_proto::limits::{HANDSHAKE_BYTES_MAX, PROTOCOL_VERSION};
+use rusmd_proto::{BUILD, CodecError, ComponentInfo, ComponentKind, Ready, RequestId, SandboxLevel, ToSupervisor};
+
+use crate::error::ServeError;
+use crate::link::{Link, LinkError, Outbox, Received};
+use crate::sandbox::Sandbox;
+use crate::service::{Answer, Service};
+use crate::sys::fork::{Child, Side, exit_now, fork};
+use crate::sys::{self, MappedStatus};
+
+/// How long a component may take to tell its actions. It is interrupted then.
+pub const ACTIONS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the template waits for one answer: longer than that, for components that cannot be interrupted.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Most bytes that all probes together may answer: all of it is to fit into one `Ready`.
+const ANSWERS_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX / 2;
+
+/// Asks every component that has to be asked. `link` and `status` are the template's, which the children let go of.
+pub fn ask_all<S: Service>(
+    service: &mut S,
+    sandbox: &Sandbox,
+    link: &mut Link,
+    status: &mut MappedStatus,
+) -> Result<(), ServeError> {
+    let mut bytes_left = ANSWERS_BYTES_MAX;
+    loop {
+        let asked = service.unasked();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let (ours, theirs) = UnixStream::pair().map_err(ServeError::Probe)?;
+        match fork().map_err(ServeError::Probe)? {
+            Side::Parent(child) => {
+                drop(theirs);
+                let mut hearing = Hearing { child, answers: Link::new(ours.into()), bytes_left };
+                for component in asked {
+                    let heard = hearing.answer(link.outbox());
+                    link.flush()?;
+                    let is_over = heard.is_err();
+                    service.learn(component, heard.unwrap_or_else(|silence| Err(hearing.reason(&silence))));
+                    if is_over {
+                        break;
+                    }
+                }
+                bytes_left = hearing.bytes_left;
+            }
+            Side::Child => {
+                drop(ours);
+                *link = Link::new(theirs.into());
+                let answered = answer_all(service, sandbox, &asked, link, status);
+                if let Err(error) = &answered {
+                    eprintln!("rusmd-worker: {error}");
+                }
+                exit_now(i32::from(answered.is_err()));
+            }
+        }
+    }
+}
+
+/// The child: asks one component after the other.
+fn answer_all<S: Service>(
+    service: &mut S,
+    sandbox: &Sandbox,
+    asked: &[usize],
+    link: &mut Link,
+    status: &mut MappedStatus,
+) -> Result<(), ServeError> {
+    sys::die_with_parent()?;
+    *status = MappedStatus::private()?;
+    let page = MappedStatus::private()?.leak();
+    service.open()?;
+    sandbox.confine().map_err(ServeError::Sandbox)?;
+    for &component in asked {
+        let answer = service.ask(component, page, link.outbox());
+        push(link.outbox(), &answer)?;
+        link.flush()?;
+    }
+    Ok(())
+}
+
+/// An answer travels as a `Ready` of one component, so that the limits of the wire hold for it.
+fn push(outbox: &Outbox, answer: &Answer) -> Result<(), CodecError> {
+    let kind = match answer {
+        Ok(actions) => ComponentKind::Handlers(actions.iter().map(String::as_str).collect()),
+        Err(reason) => ComponentKind::Unloadable(reason),
+    };
+    outbox.push(&ToSupervisor::Ready(Ready {
+        protocol: PROTOCOL_VERSION,
+        build: BUILD,
+        sandbox: SandboxLevel::Off,
+        sandbox_missing: Vec::new(),
+        components: vec![ComponentInfo { kind }],
+    }))
+}
+
+/// The template's side of one probe.
+struct Hearing {
+    child: Child,
+    answers: Link,
+    bytes_left: usize,
+}
+
+/// Why no answer comes any more.
+enum Silence {
+    Ended,
+    TimedOut,
+    TooMuch,
+    Nonsense(String),
+}
+
+impl From<LinkError> for Silence {
+    fn from(error: LinkError) -> Self {
+        Silence::Nonsense(error.to_string())
+    }
+}
+
+impl Hearing {
+    /// The next answer. Lines for the log that come before it are passed on.
+    fn answer(&mut self, outbox: &Outbox) -> Result<Answer, Silence> {
+        let deadline = sys::now() + ANSWER_TIMEOUT;
+        loop {
+            let bytes_left = &mut self.bytes_left;
+            let heard = self.answers.next_frame(|frame| {
+                *bytes_left = bytes_left.checked_sub(frame.payload.len()).ok_or(Silence::TooMuch)?;
+                let message = ToSupervisor::decode(frame).map_err(|error| Silence::Nonsense(error.to_string()))?;
+                match &message {
+                    ToSupervisor::Ready(ready) => one(ready).map(Some),
+                    ToSupervisor::Log { id: RequestId::NONE, .. } => {
+                        outbox.push(&message).map_err(|error| Silence::Nonsense(error.to_string()))?;
+                        Ok(None)
+                    }
+                    _ => Err(Silence::Nonsense(format!("a {:?}", frame.header.kind))),
+                }
+            })?;
+            match heard {
+                Some(Some(answer)) => return Ok(answer),
+                Some(None) => continue,
+                None => {}
+            }
+            let left = deadline.saturating_duration_since(sys::now());
+            if left.is_zero() {
+                return Err(Silence::TimedOut);
+            }
+            if self.answers.is_readable_within(left)? && self.answers.receive()? == Received::Ended {
+                return Err(Silence::Ended);
+            }
+        }
+    }
+
+    /// What to say of the component at which the probe was. The probe is over.
+    fn reason(&mut self, silence: &Silence) -> String {
+        if !matches!(silence, Silence::Ended) {
+            self.child.kill();
+        }
+        let ended = self.child.wait().map_or_else(|error| error.to_string(), |ended| ended.to_string());
+        format!("cannot learn its actions: {}", Reason { silence, ended: &ended })
+    }
+}
+
+fn one(ready: &Ready<'_>) -> Result<Answer, Silence> {
+    match ready.components.as_slice() {
+        [ComponentInfo { kind: ComponentKind::Handlers(actions) }] => {
+            Ok(Ok(actions.iter().map(|action| (*action).to_owned()).collect()))
+        }
+        [ComponentInfo { kind: ComponentKind::Unloadable(reason) }] => Ok(Err((*reason).to_owned())),
+        _ => Err(Silence::Nonsense("another kind of component".to_owned())),
+    }
+}
+
+struct Reason<'a> {
+    silence: &'a Silence,
+    ended: &'a str,
+}
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.silence {
+            Silence::Ended => write!(f, "the process that asked it ended with {}", self.ended),
+            Silence::TimedOut => {
+                write!(f, "it did not tell them within {ANSWER_TIMEOUT:?}, and could not be interrupted")
+            }
+            Silence::TooMuch => write!(f, "the components' actions have more than {ANSWERS_BYTES_MAX} bytes"),
+            Silence::Nonsense(what) => write!(f, "the process that asked it said what makes no sense: {what}"),
+        }
+    }
+}
