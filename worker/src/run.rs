@@ -21,6 +21,7 @@ use crate::reply::{AnswerSlot, PASS_ON_AFTER, Reply, Turn};
 use crate::requests::Illegal;
 use crate::serve::{Next, Server};
 use crate::sys::signals;
+use crate::sys::monotonic_ns;
 use crate::upload::{Collected, Upload};
 
 /// A guest that is always ready again is polled this often before the link and the reactor get a look.
@@ -147,7 +148,7 @@ impl Server {
     /// The store in which the guest is about to get control.
     fn start(&mut self, engine: &Engine, grants: &Grants, id: RequestId) -> Result<(Store<Guest>, GuestLog), Report> {
         let status = self.surroundings.status;
-        status.store_started(id);
+        status.store_started(id, monotonic_ns());
         let store = new_store(engine, grants, &self.surroundings, id).map_err(|error| Report::of(&error))?;
         // From here on the signal is heeded; an interrupt that came before it is found here.
         if status.interrupt() == id || self.requests.active().is_none_or(|exchange| exchange.cancelled) {

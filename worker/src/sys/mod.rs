@@ -144,6 +144,12 @@ fn process_control(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> 
     }
 }
 
+/// The time by `CLOCK_MONOTONIC`, for the access log.
+pub fn monotonic_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Registers a socket with the reactor of the runtime that this is called in, for reading.
 pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is an open descriptor, the same for as long as it lives, and the `AsyncFd` owns it from now on.
