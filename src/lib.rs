@@ -29,6 +29,7 @@ pub mod compile;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod handover;
 pub mod http;
 pub mod link;
 pub mod logs;

@@ -12,6 +12,7 @@ use crate::cli::{Command, Failure};
 use crate::compile::{self, CompileError};
 use crate::config::{self, Config, Diagnostics, Loaded, Overrides, Purpose, Server};
 use crate::daemon::{self, Daemon, Detached, Inherited, InheritedError, Notify, Pidfile, PidfileError};
+use crate::handover::{Estate, Handover};
 use crate::logs::{Logs, LogsError};
 use crate::reactor::{Origin, Parts, Reactor, ReactorError, Settings};
 use crate::{check, sys};
@@ -32,6 +33,12 @@ fn start(overrides: &Overrides, as_daemon: bool) -> ExitCode {
         Ok(inherited) => inherited,
         Err(error) => return conclude(Err(RunError::Inherited(error)), None),
     };
+    let predecessor = match Handover::from_environment() {
+        Ok(predecessor) => predecessor,
+        Err(source) => return conclude(Err(RunError::system("take over from another rusmd", source)), None),
+    };
+    // Who takes over from a daemon is one already.
+    let as_daemon = as_daemon && predecessor.is_none();
     let verdict = match as_daemon.then(daemon::detach).transpose() {
         Ok(Some(Detached::Starter(starter))) => {
             return starter.wait().map_or(ExitCode::SUCCESS, ExitCode::from);
@@ -41,7 +48,7 @@ fn start(overrides: &Overrides, as_daemon: bool) -> ExitCode {
         Err(source) => return conclude(Err(RunError::system("become a daemon", source)), None),
     };
     let mut daemon = Daemon::new(verdict, Notify::from_environment());
-    let result = serve(overrides, inherited, &mut daemon);
+    let result = serve(overrides, inherited, predecessor, &mut daemon);
     conclude(result, Some(&mut daemon))
 }
 
@@ -57,20 +64,38 @@ fn conclude(result: Result<(), RunError>, daemon: Option<&mut Daemon>) -> ExitCo
     failure.into()
 }
 
-fn serve(overrides: &Overrides, mut inherited: Inherited, daemon: &mut Daemon) -> Result<(), RunError> {
+fn serve(
+    overrides: &Overrides,
+    mut inherited: Inherited,
+    predecessor: Option<Handover>,
+    daemon: &mut Daemon,
+) -> Result<(), RunError> {
     sys::give_back_large_blocks();
     let held = sys::reserve_worker_descriptors().map_err(|source| RunError::system("open /dev/null", source))?;
+    let directory = std::env::current_dir().map_err(|source| RunError::system("find the working directory", source))?;
+    let program = std::env::current_exe().map_err(|source| RunError::system("find this program's file", source))?;
     let (loaded, overrides) = load_at_home(overrides)?;
     let mut logs = start_logs(&loaded.config.log)?;
+    let is_successor = predecessor.is_some();
+    let estate = predecessor.as_ref().map(Handover::receive_estate).transpose();
+    let Estate { listeners, pidfile, control } =
+        estate.map_err(|source| RunError::system("take over from another rusmd", source))?.unwrap_or_default();
+    if is_successor {
+        let named = listeners.into_iter().map(|(fd, address)| (fd, address.to_string()));
+        inherited = Inherited::new(named).map_err(RunError::Inherited)?;
+    }
     if let Some(path) = &loaded.config.server.pidfile {
-        daemon.set_pidfile(Pidfile::lock(path).map_err(RunError::Pidfile)?);
+        daemon.set_pidfile(match pidfile.filter(|(_, theirs)| theirs == path) {
+            Some((fd, path)) => Pidfile::from_fd(fd, path),
+            None => Pidfile::lock(path).map_err(RunError::Pidfile)?,
+        });
     }
     let (app, worker_binary) = prepare(loaded)?;
-    let bound = bind_all(app.config(), &mut inherited)?;
+    let bound = bind_all(app.config(), &mut inherited, is_successor)?;
     let settings = Settings::of(app.config(), worker_binary.clone());
-    let origin = Origin { overrides, worker_binary };
+    let origin = Origin { overrides, worker_binary, program, directory };
     daemon.before_workers(&mut logs).map_err(|source| RunError::system("let go of the standard error", source))?;
-    let mut reactor = Reactor::new(Parts { app, bound, settings, origin, daemon, logs })?;
+    let mut reactor = Reactor::new(Parts { app, bound, settings, origin, predecessor, control, daemon, logs })?;
     reactor.run()?;
     drop(held);
     Ok(())
@@ -138,7 +163,12 @@ fn beside_this_program(name: &str) -> Result<PathBuf, RunError> {
 }
 
 /// Listens on every address of the manifest, on inherited sockets where there are any.
-fn bind_all(config: &Config, inherited: &mut Inherited) -> Result<Vec<Bound>, RunError> {
+///
+/// # Errors
+///
+/// An address cannot be bound; or a service manager has opened a socket that is not in the manifest. One of a predecessor that is not in
+/// it any more is let go.
+fn bind_all(config: &Config, inherited: &mut Inherited, is_successor: bool) -> Result<Vec<Bound>, RunError> {
     let wanted = bind::wanted(config)?;
     let mut sockets: Vec<Option<TcpListener>> = wanted.iter().map(|_| None).collect();
     // A listener that takes any port must not get the socket of one that wants this port.
@@ -149,7 +179,9 @@ fn bind_all(config: &Config, inherited: &mut Inherited) -> Result<Vec<Bound>, Ru
             }
         }
     }
-    inherited.left_over().map_err(RunError::Inherited)?;
+    if !is_successor {
+        inherited.left_over().map_err(RunError::Inherited)?;
+    }
     let bound =
         wanted.into_iter().zip(sockets).map(|(wanted, socket)| bind::bind(wanted, socket, config.server.backlog));
     Ok(bound.collect::<Result<_, _>>()?)

@@ -528,6 +528,11 @@ impl Pool {
         self.recount();
     }
 
+    /// The slot's worker was told to stop, or was killed.
+    pub fn is_ending(&self, slot: SlotId) -> bool {
+        matches!(self.slot(slot), Some(Slot { state: State::Ending { .. }, .. }))
+    }
+
     /// The worker's process has ended.
     pub fn handle_exit(&mut self, slot: SlotId, now: Instant) -> Vacated {
         let before = self.slot(slot).map(|entry| (entry.state, entry.served, entry.outgoing));

@@ -10,7 +10,6 @@ use crate::control::counters::Outcome;
 use crate::http;
 use crate::logs::AccessEntry;
 use crate::request::Request;
-use crate::sys;
 
 use super::backend::Backend;
 use super::{Clock, Reactor};
@@ -243,9 +242,4 @@ impl Reactor<'_> {
     pub(super) fn seed(&self) -> u64 {
         Clock::read().seed()
     }
-}
-
-/// The moment by which the monotonic clock of workers is read.
-pub(super) fn origin_ns() -> u64 {
-    sys::monotonic_ns()
 }

@@ -22,8 +22,9 @@ pub struct Client {
     pub stream: TcpStream,
     pub connection: Connection,
     pub peer: SocketAddr,
-    /// Which listener it came through.
+    /// Which listener it came through, and that one's address.
     pub listener: usize,
+    pub listener_address: SocketAddr,
     /// Which `[[serve]]` of the manifest that listener is.
     pub serve: usize,
     /// The request that it waits for, from its head to the end of its response.
@@ -36,6 +37,14 @@ pub struct Client {
     pub writable: bool,
     armed: Armed,
     touched: bool,
+}
+
+/// Where a connection came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Door {
+    pub listener: usize,
+    pub address: SocketAddr,
+    pub serve: usize,
 }
 
 /// All client connections of a reactor.
@@ -105,14 +114,7 @@ impl Clients {
     }
 
     /// Takes an accepted connection.
-    pub fn insert(
-        &mut self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        listener: usize,
-        serve: usize,
-        now: Instant,
-    ) -> ClientKey {
+    pub fn insert(&mut self, stream: TcpStream, peer: SocketAddr, origin: Door, now: Instant) -> ClientKey {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slab.vacant_entry();
         let key = ClientKey { index: entry.key() as u32, generation: self.generation };
@@ -121,8 +123,9 @@ impl Clients {
             stream,
             connection: Connection::new(self.context.clone(), Scheme::Http, now),
             peer,
-            listener,
-            serve,
+            listener: origin.listener,
+            listener_address: origin.address,
+            serve: origin.serve,
             request: None,
             readable: true,
             ended: false,
@@ -223,6 +226,20 @@ impl Clients {
         let _ = registry.deregister(&mut client.stream);
         if client.connection.was_cut() {
             sys::reset_on_close(&client.stream);
+        }
+    }
+
+    /// The connections on which nothing is in progress.
+    pub fn idle(&self) -> Vec<ClientKey> {
+        let is_idle = |client: &&Client| client.request.is_none() && client.connection.is_idle();
+        self.slab.iter().map(|(_, client)| client).filter(is_idle).map(|client| client.key).collect()
+    }
+
+    /// Lets a connection go without closing it: another process has it.
+    pub fn forget(&mut self, key: ClientKey, registry: &Registry) {
+        if self.get_mut(key).is_some() {
+            let mut client = self.slab.remove(key.index as usize);
+            let _ = registry.deregister(&mut client.stream);
         }
     }
 

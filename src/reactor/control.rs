@@ -1,6 +1,8 @@
 //! The operator's side of the loop: commands of the control socket are carried out and answered here.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use mio::Registry;
@@ -23,6 +25,7 @@ const LISTENER: usize = 0;
 pub(super) struct Control {
     socket: Option<ControlSocket>,
     waiting: Vec<(ConnectionKey, Awaited)>,
+    is_handed_over: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,9 +42,12 @@ impl Control {
     /// # Errors
     ///
     /// The manifest names a socket that cannot be made. Where nobody has asked for it, that is a warning.
-    pub fn open(app: &App, registry: &Registry) -> io::Result<Control> {
+    pub fn open(app: &App, inherited: Option<(OwnedFd, PathBuf)>, registry: &Registry) -> io::Result<Control> {
         let config = app.config();
-        let opened = ControlSocket::open(&config.server.control, &config.manifest);
+        let opened = match inherited {
+            Some((fd, path)) => ControlSocket::from_fd(fd, &path).map(Some),
+            None => ControlSocket::open(&config.server.control, &config.manifest),
+        };
         let socket = match (opened, &config.server.control) {
             (Ok(socket), _) => socket,
             (Err(error), config::Control::Default) => {
@@ -50,7 +56,7 @@ impl Control {
             }
             (Err(error), _) => return Err(io::Error::other(report::chain(&error))),
         };
-        let mut control = Control { socket, waiting: Vec::new() };
+        let mut control = Control { socket, waiting: Vec::new(), is_handed_over: false };
         if let Some(socket) = &mut control.socket {
             socket.register(registry, Source::Control(LISTENER).token(), |place| Source::Control(place + 1).token())?;
         }
@@ -81,8 +87,23 @@ impl Control {
 
     /// The socket's file goes with the server.
     pub fn remove(&self) {
-        if let Some(socket) = &self.socket {
+        if let Some(socket) = &self.socket
+            && !self.is_handed_over
+        {
             socket.remove();
+        }
+    }
+
+    /// What a successor takes over.
+    pub fn inheritance(&self) -> Option<(BorrowedFd<'_>, PathBuf)> {
+        self.socket.as_ref().map(|socket| (socket.as_fd(), socket.path().to_owned()))
+    }
+
+    /// A successor has it now.
+    pub fn hand_over(&mut self, registry: &Registry) {
+        self.is_handed_over = true;
+        if let Some(socket) = &mut self.socket {
+            socket.stop_accepting(registry);
         }
     }
 

@@ -1,10 +1,11 @@
 //! Moves what can be moved for the clients that have something to do: bytes in, events to the backend, bytes out.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Instant;
 
 use mio::Interest;
+use mio::net::TcpStream;
 use rusmd_proto::RequestId;
 
 use crate::answer::Answer;
@@ -45,28 +46,30 @@ impl Reactor<'_> {
                     self.counters.connections_refused += 1;
                     turn_away(stream);
                 }
-                Accepted::Client { mut stream, peer, listener, serve } => {
-                    if self.clients.is_full() {
-                        self.listeners.handle_closed(listener);
-                        self.counters.connections_refused += 1;
-                        turn_away(stream);
-                        continue;
-                    }
-                    // Replies are written whole; Nagle's algorithm would only delay the second of two small ones.
-                    let _ = stream.set_nodelay(true);
-                    let token = Source::Client(self.clients.next_index()).token();
-                    let interest = Interest::READABLE | Interest::WRITABLE;
-                    match self.poll.registry().register(&mut stream, token, interest) {
-                        Ok(()) => {
-                            self.counters.connections_accepted += 1;
-                            self.clients.insert(stream, peer, listener, serve, now);
-                        }
-                        Err(error) => {
-                            self.listeners.handle_closed(listener);
-                            log::error!("cannot wait for a client: {error}");
-                        }
-                    }
-                }
+                Accepted::Client { stream, peer, listener } => self.admit(stream, peer, listener, now),
+            }
+        }
+    }
+
+    /// Takes a connection of this listener, which counts it, unless there are too many.
+    pub(super) fn admit(&mut self, mut stream: TcpStream, peer: SocketAddr, listener: usize, now: Instant) {
+        let Some(door) = self.listeners.door(listener) else { return };
+        if self.clients.is_full() {
+            self.listeners.handle_closed(listener);
+            self.counters.connections_refused += 1;
+            return turn_away(stream);
+        }
+        // Replies are written whole; Nagle's algorithm would only delay the second of two small ones.
+        let _ = stream.set_nodelay(true);
+        let token = Source::Client(self.clients.next_index()).token();
+        match self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
+            Ok(()) => {
+                self.counters.connections_accepted += 1;
+                self.clients.insert(stream, peer, door, now);
+            }
+            Err(error) => {
+                self.listeners.handle_closed(listener);
+                log::error!("cannot wait for a client: {error}");
             }
         }
     }
@@ -242,7 +245,7 @@ fn pass_on(
 }
 
 /// Tells a client for which there is no place so, if its socket takes that at once, and closes.
-fn turn_away(mut stream: mio::net::TcpStream) {
+fn turn_away(mut stream: TcpStream) {
     const BUSY: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 21\r\n\
         Content-Type: text/plain\r\n\r\ntoo many connections\n";

@@ -11,6 +11,7 @@ use slab::Slab;
 
 use crate::bind::{Bound, Wanted};
 
+use super::clients::Door;
 use super::source::Source;
 
 /// Connections accepted from one listener in one turn, so that a flood of them does not hold up those that are there.
@@ -64,7 +65,6 @@ pub enum Accepted {
         stream: TcpStream,
         peer: SocketAddr,
         listener: usize,
-        serve: usize,
     },
     /// As the last, but over the listener's own limit: to be told so and closed.
     OneTooMany {
@@ -135,9 +135,10 @@ impl Listeners {
         self.listeners.iter().find(|(_, listener)| listener.address == address).map(|(index, _)| index)
     }
 
-    /// The address that a listener has.
-    pub fn address_of(&self, index: usize) -> Option<SocketAddr> {
-        self.listeners.get(index).map(|listener| listener.address)
+    /// What a connection of this listener is told by.
+    pub fn door(&self, index: usize) -> Option<Door> {
+        let listener = self.listeners.get(index)?;
+        Some(Door { listener: index, address: listener.address, serve: listener.serve })
     }
 
     /// Which `[[serve]]` of the present manifest a listener is for; `None` for one that is gone.
@@ -223,7 +224,7 @@ impl Listeners {
                         return Accepted::OneTooMany { stream };
                     }
                     listener.connections += 1;
-                    return Accepted::Client { stream, peer, listener: index, serve: listener.serve };
+                    return Accepted::Client { stream, peer, listener: index };
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                 Err(error) => {

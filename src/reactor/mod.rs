@@ -29,6 +29,8 @@ mod upgrade;
 mod workers;
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +41,7 @@ use crate::app::App;
 use crate::bind::Bound;
 use crate::control::counters::Counters;
 use crate::daemon::Daemon;
+use crate::handover::Handover;
 use crate::http;
 use crate::logs::Logs;
 
@@ -89,6 +92,10 @@ pub struct Parts<'d> {
     pub bound: Vec<Bound>,
     pub settings: Settings,
     pub origin: Origin,
+    /// The supervisor that this one takes over from.
+    pub predecessor: Option<Handover>,
+    /// Its control socket.
+    pub control: Option<(OwnedFd, PathBuf)>,
     pub daemon: &'d mut Daemon,
     pub logs: Logs,
 }
@@ -104,6 +111,7 @@ pub struct Reactor<'d> {
     phase: Phase,
     reload: Option<Reload>,
     upgrade: Option<Upgrade>,
+    predecessor: Option<Handover>,
     is_stopping_fast: bool,
     control: control::Control,
     origin: Origin,
@@ -154,7 +162,7 @@ impl std::error::Error for ReactorError {
 impl<'d> Reactor<'d> {
     /// Takes over listening sockets and the application. Nothing is accepted before the first worker is ready.
     pub fn new(parts: Parts<'d>) -> Result<Reactor<'d>, ReactorError> {
-        let Parts { app, bound, settings, origin, daemon, logs } = parts;
+        let Parts { app, bound, settings, origin, predecessor, control, daemon, logs } = parts;
         let system = |what| move |source| ReactorError::System { what, source };
         let poll = Poll::new().map_err(system("make a poll"))?;
         crate::sys::adopt_orphans().map_err(system("become the parent of workers"))?;
@@ -163,10 +171,11 @@ impl<'d> Reactor<'d> {
             .register(&mut signals, Source::Signals.token(), Interest::READABLE)
             .map_err(system("wait for signals"))?;
         let context = Rc::new(http::Context::new(settings.limits.clone(), settings.timeouts.clone()));
-        let clock = Clock::read();
+        let (clock, origin_ns) = (Clock::read(), crate::sys::monotonic_ns());
         let mut date = Date::default();
         date.refresh(clock, &context);
-        let control = control::Control::open(&app, poll.registry()).map_err(system("make the control socket"))?;
+        let control =
+            control::Control::open(&app, control, poll.registry()).map_err(system("make the control socket"))?;
         Ok(Reactor {
             poll,
             signals,
@@ -176,6 +185,7 @@ impl<'d> Reactor<'d> {
             phase: Phase::Starting,
             reload: None,
             upgrade: None,
+            predecessor,
             is_stopping_fast: false,
             control,
             origin,
@@ -186,7 +196,7 @@ impl<'d> Reactor<'d> {
             scratch: vec![0; READ_BYTES],
             date,
             started_at: clock.now,
-            origin_ns: account::origin_ns(),
+            origin_ns,
             kill_grace: settings.kill_grace,
             shutdown_timeout: settings.shutdown_timeout,
         })
@@ -267,6 +277,7 @@ impl<'d> Reactor<'d> {
             self.generations.next_deadline(),
             self.listeners.next_deadline(),
             self.reload.as_ref().and_then(Reload::deadline),
+            self.upgrade.as_ref().and_then(Upgrade::deadline),
             self.control.next_deadline(),
             self.logs.next_deadline(now),
         ]
@@ -320,7 +331,10 @@ impl<'d> Reactor<'d> {
             }
             Some(Source::Compiler) => self.handle_compiler(now),
             Some(Source::Control(place)) => self.control.handle_event(place, event, now),
-            Some(Source::SuccessorLink | Source::SuccessorProcess) | None => {}
+            Some(Source::SuccessorLink) => self.handle_successor(now),
+            Some(Source::SuccessorProcess) => self.handle_successor_process(now),
+            Some(Source::Predecessor) => self.handle_predecessor(now),
+            None => {}
         }
         Ok(())
     }
@@ -402,6 +416,8 @@ impl<'d> Reactor<'d> {
         self.advance_reload(now);
         self.generations.wind_down(&mut self.clients, self.poll.registry(), now);
         self.handle_commands(clock);
+        self.kill_overdue_successor(now);
+        self.hand_over_clients(now);
         self.advance_phase(now);
         Ok(())
     }
@@ -415,6 +431,7 @@ impl<'d> Reactor<'d> {
         for address in self.listeners.addresses() {
             report::listening(address);
         }
+        self.tell_predecessor();
         self.daemon
             .handle_serving(&mut self.logs)
             .map_err(|source| ReactorError::System { what: "tell whoever started this", source })

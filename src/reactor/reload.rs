@@ -21,11 +21,14 @@ use super::{Phase, Reactor, Settings, report};
 /// How long components may take to compile for a reload.
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Where manifests come from, each time that one is read.
+/// Where manifests come from, each time that one is read, and programs.
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub overrides: Overrides,
     pub worker_binary: PathBuf,
+    /// The program's own file, and where it was started: for an upgrade.
+    pub program: PathBuf,
+    pub directory: PathBuf,
 }
 
 /// How something went that an operator may wait for.
@@ -80,6 +83,9 @@ impl Reactor<'_> {
             log::info!("reload: one is in progress; another follows it");
             reload.again = true;
             return;
+        }
+        if self.upgrade.is_some() {
+            return self.conclude_reload(Err("an upgrade is in progress".to_owned()), now);
         }
         log::info!("reload: reading {}", self.generations.current().app().config().manifest.display());
         self.daemon.handle_reload();

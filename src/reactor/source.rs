@@ -27,6 +27,8 @@ pub enum Source {
     /// The link to the supervisor that takes over, or its process.
     SuccessorLink,
     SuccessorProcess,
+    /// The link to the supervisor that this one takes over from.
+    Predecessor,
 }
 
 const KIND_BITS: u32 = 4;
@@ -47,6 +49,7 @@ impl Source {
             Source::Control(index) => (8, none, index),
             Source::SuccessorLink => (9, none, 0),
             Source::SuccessorProcess => (10, none, 0),
+            Source::Predecessor => (11, none, 0),
         };
         let generation = generation.0 as usize & ((1 << GENERATION_BITS) - 1);
         Token(((index << GENERATION_BITS | generation) << KIND_BITS) | kind)
@@ -70,6 +73,7 @@ impl Source {
             8 => Source::Control(index),
             9 => Source::SuccessorLink,
             10 => Source::SuccessorProcess,
+            11 => Source::Predecessor,
             _ => return None,
         })
     }
@@ -95,6 +99,7 @@ mod tests {
             Source::Control(15),
             Source::SuccessorLink,
             Source::SuccessorProcess,
+            Source::Predecessor,
         ] {
             assert_eq!(Source::of(source.token()), Some(source));
         }

@@ -232,9 +232,11 @@ impl Backend {
             && entry.silenced.is_none()
         {
             entry.silenced = Some("it has closed its link".to_owned());
-            // A worker that ends closes its link first: the kill that follows must not pass for the reason.
-            entry.signal(libc::SIGKILL);
-            self.pool.handle_ending(slot);
+            // One that was told to end does that on its way out.
+            if !self.pool.is_ending(slot) {
+                entry.signal(libc::SIGKILL);
+                self.pool.handle_ending(slot);
+            }
         }
     }
 
@@ -274,13 +276,17 @@ impl Backend {
         }
     }
 
-    /// The server is stopping: workers finish what they have started, and exit. They are not replaced.
+    /// The server is at its end: workers exit, and are killed where a request that nobody waits for any more keeps them. They are not replaced.
     pub fn drain_workers(&mut self) {
         self.pool.stop_replacing();
         self.stop_template();
         for slot in self.pool.slots() {
-            self.pool.handle_ending(slot);
-            self.send(slot, &ToWorker::Drain);
+            if self.pool.request(slot).is_some() {
+                self.kill(slot, RestartReason::Other);
+            } else {
+                self.pool.handle_ending(slot);
+                self.send(slot, &ToWorker::Drain);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -53,6 +54,12 @@ pub fn peer_uid(stream: &impl AsFd) -> io::Result<u32> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Two connected sockets that keep the bounds of messages (`SOCK_SEQPACKET`, unix(7)), close-on-exec.
+pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None)?;
+    Ok((ours.into(), theirs.into()))
 }
 
 /// Makes the close of this connection a reset, so that a client cannot take a body that was cut for one that ended.

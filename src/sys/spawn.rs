@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 
 use rusmd_proto::{LINK_FD, STATUS_FD};
 
+use crate::handover::VARIABLE;
+
 use super::fds::duplicate_above_reserved;
 use super::page::SharedPage;
 use super::process::Process;
@@ -60,8 +62,19 @@ pub fn spawn_template(binary: &Path) -> Result<Spawned, SpawnError> {
     Ok(Spawned { process, ends })
 }
 
+/// Starts the program that takes over from this one, with the arguments of this one, in the directory where this one was started. It
+/// finds `handover` at the number that [`VARIABLE`] has.
+pub fn spawn_successor(program: &Path, directory: &Path, handover: &OwnedFd) -> io::Result<Process> {
+    let handover = duplicate_above_reserved(handover)?;
+    let mut command = Command::new(program);
+    command.args(std::env::args_os().skip(1)).current_dir(directory).env(VARIABLE, LINK_FD.to_string());
+    move_descriptors(&mut command, [(&handover, LINK_FD)]);
+    let child = command.spawn()?;
+    Process::open(child.id())
+}
+
 /// Has the child move descriptors to the numbers that it expects. The copies at those numbers are the only ones that outlive `exec`.
-fn move_descriptors(command: &mut Command, moves: [(&OwnedFd, i32); 2]) {
+fn move_descriptors<const N: usize>(command: &mut Command, moves: [(&OwnedFd, i32); N]) {
     let moves = moves.map(|(fd, to)| (fd.as_raw_fd(), to));
     let in_child = move || {
         for (from, to) in moves {

@@ -20,8 +20,8 @@ use crate::host::{Grants, Guest, Interrupted, new_store, wasi_http};
 use crate::reply::{AnswerSlot, PASS_ON_AFTER, Reply, Turn};
 use crate::requests::Illegal;
 use crate::serve::{Next, Server};
-use crate::sys::signals;
 use crate::sys::monotonic_ns;
+use crate::sys::signals;
 use crate::upload::{Collected, Upload};
 
 /// A guest that is always ready again is polled this often before the link and the reactor get a look.

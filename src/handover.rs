@@ -1,0 +1,177 @@
+//! What one supervisor hands to the one that takes over from it (SIGUSR2): listening sockets, the pidfile's lock, the control socket, and
+//! later each idle client connection.
+//!
+//! A pair of `SOCK_SEQPACKET` sockets (unix(7)): one message is one packet of JSON, with the descriptors that it speaks of attached. Knows
+//! neither clients nor generations; the two reactors drive it. Both ends are the same user's, and a message that cannot be read ends the
+//! handover.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys;
+
+/// The variable that tells a supervisor that it takes over. Its value is the number of the descriptor.
+pub const VARIABLE: &str = "RUSMD_TAKES_OVER";
+
+/// Most bytes of one message: a connection's addresses, or some listeners'.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// Listeners in one message.
+const LISTENERS_MAX: usize = sys::DESCRIPTORS_MAX;
+
+/// What the two say.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Message {
+    /// To the successor: listening sockets, as many as addresses.
+    Listeners(Vec<SocketAddr>),
+    /// The locked pidfile.
+    Pidfile(PathBuf),
+    /// The listening control socket.
+    Control(PathBuf),
+    /// That was all; the next thing to be said is `Serving`.
+    Begin,
+    /// To the predecessor: requests are served.
+    Serving,
+    /// To the successor: an idle connection of this listener.
+    Connection { listener: SocketAddr, peer: SocketAddr },
+}
+
+/// One end.
+#[derive(Debug)]
+pub struct Handover(OwnedFd);
+
+/// What a successor has been given before it serves.
+#[derive(Debug, Default)]
+pub struct Estate {
+    pub listeners: Vec<(OwnedFd, SocketAddr)>,
+    pub pidfile: Option<(OwnedFd, PathBuf)>,
+    pub control: Option<(OwnedFd, PathBuf)>,
+}
+
+impl Handover {
+    /// Both ends.
+    pub fn pair() -> io::Result<(Handover, OwnedFd)> {
+        let (ours, theirs) = sys::packet_pair()?;
+        Ok((Handover(ours), theirs))
+    }
+
+    /// The end that this process was started with, if it takes over from another.
+    ///
+    /// # Errors
+    ///
+    /// The variable names nothing that could be one.
+    pub fn from_environment() -> io::Result<Option<Handover>> {
+        let Ok(value) = std::env::var(VARIABLE) else { return Ok(None) };
+        sys::remove_variable(VARIABLE);
+        let number = value.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        sys::take_descriptor(number).map(|fd| Some(Handover(fd)))
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when the other side has not taken in what it was sent before.
+    pub fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        sys::send_with_descriptors(&self.0, &serde_json::to_vec(message)?, descriptors)
+    }
+
+    /// Receives a message. `None` is the end of the other side. Waits unless the end is set not to.
+    pub fn receive(&self) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+        let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+        let (count, descriptors) = sys::receive_with_descriptors(&self.0, &mut bytes)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        Ok(Some((serde_json::from_slice(&bytes[..count])?, descriptors)))
+    }
+
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        sys::set_nonblocking(&self.0)
+    }
+
+    /// Gives away all that a successor needs before it serves.
+    pub fn send_estate<'a>(
+        &self,
+        listeners: impl Iterator<Item = (SocketAddr, BorrowedFd<'a>)>,
+        pidfile: Option<(BorrowedFd<'_>, PathBuf)>,
+        control: Option<(BorrowedFd<'_>, PathBuf)>,
+    ) -> io::Result<()> {
+        let listeners: Vec<_> = listeners.collect();
+        for some in listeners.chunks(LISTENERS_MAX) {
+            let (addresses, sockets): (Vec<_>, Vec<_>) = some.iter().copied().unzip();
+            self.send(&Message::Listeners(addresses), &sockets)?;
+        }
+        if let Some((fd, path)) = pidfile {
+            self.send(&Message::Pidfile(path), &[fd])?;
+        }
+        if let Some((fd, path)) = control {
+            self.send(&Message::Control(path), &[fd])?;
+        }
+        self.send(&Message::Begin, &[])
+    }
+
+    /// Receives what a predecessor gives away before this process serves.
+    pub fn receive_estate(&self) -> io::Result<Estate> {
+        let mut estate = Estate::default();
+        loop {
+            let Some((message, descriptors)) = self.receive()? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+            let mut descriptors = descriptors.into_iter();
+            match message {
+                Message::Listeners(addresses) => estate.listeners.extend(descriptors.zip(addresses)),
+                Message::Pidfile(path) => estate.pidfile = descriptors.next().map(|fd| (fd, path)),
+                Message::Control(path) => estate.control = descriptors.next().map(|fd| (fd, path)),
+                Message::Begin => return Ok(estate),
+                Message::Serving | Message::Connection { .. } => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Handover {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn an_estate_arrives_as_it_was_sent() {
+        let (ours, theirs) = Handover::pair().expect("a pair of sockets");
+        let theirs = Handover(theirs);
+        let listeners: Vec<TcpListener> =
+            (0..LISTENERS_MAX + 1).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+        let addressed =
+            || listeners.iter().map(|listener| (listener.local_addr().expect("an address"), listener.as_fd()));
+        let control = (listeners[0].as_fd(), PathBuf::from("/run/x.sock"));
+        ours.send_estate(addressed(), None, Some(control)).expect("there is room");
+        let estate = theirs.receive_estate().expect("all of it");
+        let sent: Vec<SocketAddr> = addressed().map(|(address, _)| address).collect();
+        let received: Vec<SocketAddr> = estate.listeners.iter().map(|(_, address)| *address).collect();
+        assert_eq!(received, sent);
+        assert!(
+            estate.pidfile.is_none() && estate.control.is_some_and(|(_, path)| path == PathBuf::from("/run/x.sock"))
+        );
+        theirs.send(&Message::Serving, &[]).expect("there is room");
+        assert_eq!(ours.receive().expect("a message").map(|(message, _)| message), Some(Message::Serving));
+        drop(theirs);
+        assert!(ours.receive().expect("the end").is_none());
+    }
+
+    #[test]
+    fn what_is_no_message_ends_the_handover() {
+        let (ours, theirs) = Handover::pair().expect("a pair of sockets");
+        sys::send_with_descriptors(&theirs, b"{}", &[]).expect("there is room");
+        assert!(ours.receive().is_err());
+        assert!(Handover(theirs).set_nonblocking().is_ok());
+    }
+}
