@@ -29,9 +29,7 @@ pub fn load_components(app: &mut App, worker_binary: &Path) -> Result<Kinds, Che
     let mut link = spawned.ends.link;
     link.set_nonblocking(false).and_then(|()| link.set_read_timeout(Some(READ_TIMEOUT))).map_err(CheckError::Link)?;
     let mut hello = Vec::new();
-    ToWorker::Hello(app.hello(&[]))
-        .encode(&mut hello)
-        .map_err(|error| CheckError::Protocol(error.to_string()))?;
+    ToWorker::Hello(app.hello(&[])).encode(&mut hello).map_err(|error| CheckError::Protocol(error.to_string()))?;
     link.write_all(&hello).map_err(CheckError::Link)?;
     let kinds = await_ready(app, &mut link);
     // The end of its link ends a worker; it is reaped by init once this process is gone.
