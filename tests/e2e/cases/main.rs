@@ -9,6 +9,7 @@ mod cache;
 mod cli;
 mod common;
 mod contract;
+mod daemon;
 mod http;
 mod ledger;
 mod mistrust;

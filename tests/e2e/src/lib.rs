@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `manifest` | the text of a test's `rusm.toml` |
 //! | `server` | one running `rusmd`, its log, and the proof at its end that nothing leaked |
+//! | `daemon` | a `rusmd` in the background, with its pidfile and its log |
 //! | `client` | one connection of raw bytes |
 //! | `process` | what `/proc` says |
 //! | `paths` | binaries, components, scratch directories |
@@ -15,6 +16,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails by panicking")]
 
 pub mod client;
+pub mod daemon;
 pub mod manifest;
 pub mod paths;
 pub mod process;
@@ -22,4 +24,5 @@ pub mod server;
 pub mod wait;
 
 pub use client::{Client, ClientError, Response};
+pub use daemon::Daemon;
 pub use server::{Server, Setup};

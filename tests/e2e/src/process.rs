@@ -25,6 +25,7 @@ struct Stat {
     state: char,
     parent: i32,
     group: i32,
+    session: i32,
     cpu_ticks: u64,
 }
 
@@ -66,6 +67,16 @@ pub fn is_stopped(pid: i32) -> bool {
 /// Whether `pid` is a worker that has been executed, rather than a fork of the supervisor that is about to be one.
 pub fn is_worker(pid: i32) -> bool {
     stat(pid).is_some_and(|stat| stat.name.starts_with("rusmd-worker"))
+}
+
+/// Whether `pid` is there under this name, ended or not.
+pub fn is_named(pid: i32, name: &str) -> bool {
+    stat(pid).is_some_and(|stat| stat.name == name)
+}
+
+/// The terminal session that `pid` belongs to.
+pub fn session(pid: i32) -> Option<i32> {
+    stat(pid).map(|stat| stat.session)
 }
 
 /// CPU time of `pid` so far, user and system, in clock ticks.
@@ -115,6 +126,7 @@ fn stat(pid: i32) -> Option<Stat> {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
         cpu_ticks: number(11)? + number(12)?,
     })
 }

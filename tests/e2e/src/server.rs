@@ -402,7 +402,7 @@ impl Drop for Process {
 }
 
 /// The addresses in lines such as `rusmd: listening on http://127.0.0.1:41234 (...)`.
-fn listening(log: &str) -> Vec<SocketAddr> {
+pub(crate) fn listening(log: &str) -> Vec<SocketAddr> {
     log.lines()
         .filter_map(|line| line.split_once("listening on http://"))
         .filter_map(|(_, rest)| rest.split(|c: char| c.is_whitespace() || c == '/').next()?.parse().ok())
