@@ -4,12 +4,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails by panicking")]
 
+mod blame;
 mod bodies;
 mod cache;
 mod cli;
 mod common;
 mod contract;
 mod http;
+mod hung;
 mod ledger;
 mod mistrust;
 mod shutdown;
