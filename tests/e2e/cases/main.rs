@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails by panicking")]
 
+mod blame;
 mod bodies;
 mod cache;
 mod cli;
@@ -11,6 +12,7 @@ mod common;
 mod contract;
 mod daemon;
 mod http;
+mod hung;
 mod ledger;
 mod mistrust;
 mod shutdown;

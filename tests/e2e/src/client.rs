@@ -160,6 +160,14 @@ impl Client {
         self.fill_until(|buffer| (buffer.len() >= count).then_some(0)).map(|_| ())
     }
 
+    /// Whether nothing has come so far: neither a byte nor the end.
+    pub fn is_silent(&self) -> bool {
+        let _ = self.stream.set_nonblocking(true);
+        let silent = self.buffer.is_empty() && self.stream.peek(&mut [0]).is_err();
+        let _ = self.stream.set_nonblocking(false);
+        silent
+    }
+
     /// Everything until the server closes, undecoded.
     pub fn rest(&mut self) -> Result<Vec<u8>, ClientError> {
         while self.fill()? > 0 {}
