@@ -61,6 +61,11 @@ impl StatusPage {
         self.offer.0.load(Ordering::SeqCst) == 0
     }
 
+    /// Supervisor: whether this request is on offer, neither accepted nor withdrawn.
+    pub fn is_on_offer(&self, request: RequestId) -> bool {
+        self.offer.0.load(Ordering::SeqCst) == request.0
+    }
+
     /// Worker: takes up a request that it has been sent. False if it was withdrawn: then all that is answered
     /// is `Done`.
     pub fn accept_offer(&self, request: RequestId) -> bool {
@@ -157,7 +162,7 @@ mod tests {
         let page = StatusPage::default();
         assert!(page.is_offer_settled());
         page.store_offer(RequestId(7));
-        assert!(!page.is_offer_settled());
+        assert!(!page.is_offer_settled() && page.is_on_offer(RequestId(7)) && !page.is_on_offer(RequestId(8)));
         assert!(!page.accept_offer(RequestId(8)));
         assert!(page.accept_offer(RequestId(7)));
         assert!(!page.withdraw_offer(RequestId(7)));

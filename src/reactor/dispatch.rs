@@ -182,8 +182,8 @@ impl Backend {
         let id = self.pool.request(slot)?;
         let request = self.requests.get(id)?;
         let Stage::Sent { .. } = request.stage else { return None };
-        let is_taken_up = worker(&mut self.workers, slot)?.page.is_offer_settled();
-        if is_taken_up || !may_be_sent_again(request) { None } else { Some(request.trace.handed? + TAKE_UP_PATIENCE) }
+        let waits = worker(&mut self.workers, slot)?.page.is_on_offer(id) && may_be_sent_again(request);
+        if waits { Some(request.trace.handed? + TAKE_UP_PATIENCE) } else { None }
     }
 
     /// The worker in `slot` has not taken up its request: another gets it. False if it has after all.

@@ -389,7 +389,9 @@ impl<'d> Reactor<'d> {
         self.clients.handle_timers(now);
         self.control.handle_timers(now);
         for backend in self.generations.iter_mut() {
-            while let Some(slot) = backend.timers.pop(now) {
+            // Each once a turn, whatever it is armed for again.
+            let due: Vec<_> = std::iter::from_fn(|| backend.timers.pop(now)).collect();
+            for slot in due {
                 backend.handle_slot_timer(slot, &mut self.clients, now);
             }
             backend.shed_expired(&mut self.clients, now);

@@ -110,7 +110,13 @@ fn serve() -> ExitCode {
 impl Double {
     fn ready(&mut self, build: &str) {
         let components = vec![ComponentInfo { kind: ComponentKind::Handlers(ACTIONS.to_vec()) }];
-        self.send(&ToSupervisor::Ready(Ready { protocol: PROTOCOL_VERSION, build, components }));
+        self.send(&ToSupervisor::Ready(Ready {
+            protocol: PROTOCOL_VERSION,
+            build,
+            components,
+            sandbox: rusmd_proto::SandboxLevel::Off,
+            sandbox_missing: Vec::new(),
+        }));
     }
 
     /// Waits for a request and does what its action says. `None` is the end of the link.
