@@ -1,18 +1,21 @@
 //! The probe: a child of the template, confined as a worker is, in which components are asked for their actions.
 //!
 //! Owns the child, its deadline and what it may answer. A component's own code runs here and never in the template, whose memory every
-//! worker inherits. A component at which a probe dies or hangs is given up, and the next probe goes on behind it.
+//! worker inherits. A component at which a probe dies or hangs is given up, and the next probe goes on behind it. The first probe also
+//! shows that the sandbox can be entered here, so that no worker is promised that will never begin.
 
 use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rusmd_proto::limits::{HANDSHAKE_BYTES_MAX, PROTOCOL_VERSION};
-use rusmd_proto::{BUILD, CodecError, ComponentInfo, ComponentKind, Ready, RequestId, SandboxLevel, ToSupervisor};
+use rusmd_proto::{
+    BUILD, CodecError, ComponentInfo, ComponentKind, Ready, Refused, RequestId, SandboxLevel, ToSupervisor,
+};
 
 use crate::error::ServeError;
 use crate::link::{Link, LinkError, Outbox, Received};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SandboxError};
 use crate::service::{Answer, Service};
 use crate::sys::fork::{Child, Side, exit_now, fork};
 use crate::sys::{self, MappedStatus};
@@ -29,14 +32,15 @@ const ANSWERS_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX / 2;
 /// Asks every component that has to be asked. `link` and `status` are the template's, which the children let go of.
 pub fn ask_all<S: Service>(
     service: &mut S,
-    sandbox: &Sandbox,
+    sandbox: &mut Sandbox,
     link: &mut Link,
     status: &mut MappedStatus,
 ) -> Result<(), ServeError> {
     let mut bytes_left = ANSWERS_BYTES_MAX;
+    let mut is_tried = !sandbox.confines();
     loop {
         let asked = service.unasked();
-        if asked.is_empty() {
+        if asked.is_empty() && is_tried {
             return Ok(());
         }
         let (ours, theirs) = UnixStream::pair().map_err(ServeError::Probe)?;
@@ -44,6 +48,8 @@ pub fn ask_all<S: Service>(
             Side::Parent(child) => {
                 drop(theirs);
                 let mut hearing = Hearing { child, answers: Link::new(ours.into()), bytes_left };
+                hearing.confined().map_err(|reason| ServeError::Sandbox(SandboxError::Trial(reason)))?;
+                is_tried = true;
                 for component in asked {
                     let heard = hearing.answer(link.outbox());
                     link.flush()?;
@@ -71,7 +77,7 @@ pub fn ask_all<S: Service>(
 /// The child: asks one component after the other.
 fn answer_all<S: Service>(
     service: &mut S,
-    sandbox: &Sandbox,
+    sandbox: &mut Sandbox,
     asked: &[usize],
     link: &mut Link,
     status: &mut MappedStatus,
@@ -80,7 +86,13 @@ fn answer_all<S: Service>(
     *status = MappedStatus::private()?;
     let page = MappedStatus::private()?.leak();
     service.open()?;
-    sandbox.confine().map_err(ServeError::Sandbox)?;
+    if let Err(error) = sandbox.confine() {
+        let message = error.to_string();
+        link.outbox().push(&ToSupervisor::Refused(Refused { protocol: PROTOCOL_VERSION, message: &message }))?;
+        return Ok(link.flush()?);
+    }
+    link.outbox().push(&ToSupervisor::Begun)?;
+    link.flush()?;
     for &component in asked {
         let answer = service.ask(component, page, link.outbox());
         push(link.outbox(), &answer)?;
@@ -125,9 +137,33 @@ impl From<LinkError> for Silence {
     }
 }
 
+/// What a probe says.
+enum Heard {
+    Confined,
+    Refused(String),
+    Answer(Answer),
+}
+
 impl Hearing {
+    /// Waits until the probe has confined itself.
+    fn confined(&mut self) -> Result<(), String> {
+        match self.next(&Outbox::default()) {
+            Ok(Heard::Confined) => Ok(()),
+            Ok(Heard::Refused(reason)) => Err(reason),
+            Ok(Heard::Answer(_)) => Err(self.ended(&Silence::Nonsense("an answer at this point".to_owned()))),
+            Err(silence) => Err(self.ended(&silence)),
+        }
+    }
+
     /// The next answer. Lines for the log that come before it are passed on.
     fn answer(&mut self, outbox: &Outbox) -> Result<Answer, Silence> {
+        match self.next(outbox)? {
+            Heard::Answer(answer) => Ok(answer),
+            Heard::Confined | Heard::Refused(_) => Err(Silence::Nonsense("no answer at this point".to_owned())),
+        }
+    }
+
+    fn next(&mut self, outbox: &Outbox) -> Result<Heard, Silence> {
         let deadline = sys::now() + ANSWER_TIMEOUT;
         loop {
             let bytes_left = &mut self.bytes_left;
@@ -135,7 +171,9 @@ impl Hearing {
                 *bytes_left = bytes_left.checked_sub(frame.payload.len()).ok_or(Silence::TooMuch)?;
                 let message = ToSupervisor::decode(frame).map_err(|error| Silence::Nonsense(error.to_string()))?;
                 match &message {
-                    ToSupervisor::Ready(ready) => one(ready).map(Some),
+                    ToSupervisor::Begun => Ok(Some(Heard::Confined)),
+                    ToSupervisor::Refused(refused) => Ok(Some(Heard::Refused(refused.message.to_owned()))),
+                    ToSupervisor::Ready(ready) => one(ready).map(|answer| Some(Heard::Answer(answer))),
                     ToSupervisor::Log { id: RequestId::NONE, .. } => {
                         outbox.push(&message).map_err(|error| Silence::Nonsense(error.to_string()))?;
                         Ok(None)
@@ -144,7 +182,7 @@ impl Hearing {
                 }
             })?;
             match heard {
-                Some(Some(answer)) => return Ok(answer),
+                Some(Some(heard)) => return Ok(heard),
                 Some(None) => continue,
                 None => {}
             }
@@ -160,11 +198,16 @@ impl Hearing {
 
     /// What to say of the component at which the probe was. The probe is over.
     fn reason(&mut self, silence: &Silence) -> String {
+        format!("cannot learn its actions: {}", self.ended(silence))
+    }
+
+    /// Ends the probe, and says how it ended.
+    fn ended(&mut self, silence: &Silence) -> String {
         if !matches!(silence, Silence::Ended) {
             self.child.kill();
         }
         let ended = self.child.wait().map_or_else(|error| error.to_string(), |ended| ended.to_string());
-        format!("cannot learn its actions: {}", Reason { silence, ended: &ended })
+        Reason { silence, ended: &ended }.to_string()
     }
 }
 
@@ -186,12 +229,12 @@ struct Reason<'a> {
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.silence {
-            Silence::Ended => write!(f, "the process that asked it ended with {}", self.ended),
+            Silence::Ended => write!(f, "the process that asks ended with {}", self.ended),
             Silence::TimedOut => {
-                write!(f, "it did not tell them within {ANSWER_TIMEOUT:?}, and could not be interrupted")
+                write!(f, "no answer within {ANSWER_TIMEOUT:?}, and no interruption possible")
             }
-            Silence::TooMuch => write!(f, "the components' actions have more than {ANSWERS_BYTES_MAX} bytes"),
-            Silence::Nonsense(what) => write!(f, "the process that asked it said what makes no sense: {what}"),
+            Silence::TooMuch => write!(f, "the actions of all components have more than {ANSWERS_BYTES_MAX} bytes"),
+            Silence::Nonsense(what) => write!(f, "the process that asks said what makes no sense: {what}"),
         }
     }
 }

@@ -73,11 +73,14 @@ impl<S: Service> Template<S> {
             Err(message) => return refuse(link, &message),
         };
         status.store_loading(None);
-        let sandbox = match Sandbox::prepare(&hello) {
+        let mut sandbox = match Sandbox::prepare(&hello) {
             Ok(sandbox) => sandbox,
             Err(refusal) => return refuse(link, &refusal.to_string()),
         };
-        probe::ask_all(&mut service, &sandbox, &mut link, &mut status)?;
+        match probe::ask_all(&mut service, &mut sandbox, &mut link, &mut status) {
+            Err(ServeError::Sandbox(refusal)) => return refuse(link, &refusal.to_string()),
+            asked => asked?,
+        }
         let ready = Ready {
             protocol: PROTOCOL_VERSION,
             build: BUILD,

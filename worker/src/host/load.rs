@@ -16,6 +16,7 @@ use crate::engine::{self, Flavor};
 use crate::host::handlers::{self, Handlers};
 use crate::host::hooks::Reach;
 use crate::host::{Grants, Guest, Preopen, wasi_http};
+use crate::sandbox;
 use crate::sys::signals;
 
 /// A component and what it may use.
@@ -84,7 +85,7 @@ impl Loader {
                 .preopens
                 .iter()
                 .map(|preopen| Preopen {
-                    host: preopen.host.to_owned(),
+                    host: sandbox::directory(preopen.host),
                     guest: preopen.guest.to_owned(),
                     writable: preopen.writable,
                 })

@@ -11,6 +11,7 @@ pub mod stdio;
 pub mod wasi_http;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use rusmd_proto::{LogLevel, RequestId, StatusPage};
 use wasmtime::component::ResourceTable;
@@ -42,7 +43,7 @@ pub struct Grants {
 /// A directory that a component may use.
 #[derive(Debug)]
 pub struct Preopen {
-    pub host: String,
+    pub host: PathBuf,
     pub guest: String,
     pub writable: bool,
 }
@@ -98,7 +99,7 @@ pub fn new_store(
     for preopen in &grants.preopens {
         let permissions = if preopen.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
         wasi.preopened_dir(&preopen.host, &preopen.guest, permissions)
-            .map_err(|error| error.context(format!("cannot open the granted directory {}", preopen.host)))?;
+            .map_err(|error| error.context(format!("cannot open the granted directory {}", preopen.host.display())))?;
     }
     if grants.reach == Reach::Anywhere {
         wasi.inherit_network().allow_ip_name_lookup(true);

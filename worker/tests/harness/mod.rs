@@ -145,7 +145,7 @@ impl Template {
         let (status, page) = status_page();
         let (link_fd, status_fd) = (theirs.as_raw_fd(), page.as_raw_fd());
         let mut command = Command::new(binary());
-        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.arg("serve").env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // SAFETY: only `fcntl` and `dup2` are called, which are safe between fork and exec. Both descriptors are moved out
         // of the way first, so that neither target overwrites the other source.
         unsafe {
@@ -578,7 +578,7 @@ pub fn hello(components: Vec<ComponentSpec<'_>>) -> ToWorker<'_> {
         build: BUILD,
         supervisor_pid: std::process::id(),
         log_level: Some(LogLevel::Trace),
-        sandbox: Sandbox { wanted: SandboxLevel::Off, identity: None, data_bytes_max: 0 },
+        sandbox: Sandbox { wanted: SandboxLevel::BestEffort, identity: None, data_bytes_max: 0 },
         components,
     })
 }
