@@ -200,7 +200,7 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "max-requests",
         Count(0, 1_000_000_000, |s| &mut s.requests_max),
-        "requests after which a worker is replaced, less up to a tenth; 0 is no limit, and 1 is a fresh process for each request",
+        "requests after which a worker is replaced, less up to a tenth; 0: never; 1: a process for each",
     ),
     row(
         "max-worker-age-ms",
@@ -220,12 +220,12 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "sandbox",
         Word(&SANDBOX_WORDS, |s, word| s.sandbox = SANDBOX_LEVELS[word]),
-        "how workers are confined: as far as this machine allows, wholly or not served, not at all",
+        "how workers are confined: as far as this machine allows; wholly, or no service; not at all",
     ),
     row(
         "poison-deaths",
         Count(0, 100, |s| &mut s.poison_deaths),
-        "workers that the same request (component, action, path) may kill, one after the other, until it gets 503; 0 is off",
+        "workers that one request (component, action, path) may kill in a row before it gets 503; 0: off",
     ),
     row(
         "poison-window-ms",
@@ -240,7 +240,7 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "crash-loop-deaths",
         Count(0, 1000, |s| &mut s.crash_loop_deaths),
-        "workers that one component may kill, one after the other, until its requests get 503 for a while; 0 is off",
+        "workers that a component may kill in a row until it gets 503 for a while; 0 is off",
     ),
     row(
         "cache-dir",

@@ -45,6 +45,7 @@ enum Handshake<S> {
 /// Loads and forks until the link ends. Returns in every worker too, when that has served.
 pub fn serve<S: Service>() -> Result<ExitCode, ServeError> {
     sys::settle()?;
+    sys::set_name(c"rusmd-template");
     let Inherited { link, status } = sys::inherit()?;
     match Template::<S>::handshake(Link::new(link), status)? {
         Handshake::Ready(template) => template.fork_all(),

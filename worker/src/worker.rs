@@ -29,6 +29,7 @@ pub struct Birth<S> {
 
 /// Serves until the link ends.
 pub fn run<S: Service>(birth: Birth<S>) -> Result<ExitCode, ServeError> {
+    sys::set_name(c"rusmd-worker");
     let Birth { mut service, mut sandbox, supervisor_pid, slot, link, status } = birth;
     let mapped = MappedStatus::shared(&status)?;
     drop(status);

@@ -15,5 +15,6 @@ mod http;
 mod hung;
 mod ledger;
 mod mistrust;
+mod renewal;
 mod shutdown;
 mod workers;

@@ -1,6 +1,6 @@
 //! How `rusmd` ends: by signals, with requests in flight, in time.
 //!
-//! Owns SIGTERM, SIGINT, the drain and its deadline.
+//! Owns SIGTERM, SIGINT, SIGQUIT, the drain and its deadline.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -40,13 +40,75 @@ fn drains(signal: Signal) {
 }
 
 #[test]
-fn sigterm_finishes_what_is_in_flight_and_accepts_nothing_more() {
-    drains(Signal::SIGTERM);
+fn sigquit_finishes_what_is_in_flight_and_accepts_nothing_more() {
+    drains(Signal::SIGQUIT);
+}
+
+/// SIGTERM and SIGINT: what a worker has gets a moment, what waits for one is answered at once.
+#[track_caller]
+fn stops_fast(signal: Signal) {
+    let server = Form::Wasi.setup().server("workers", 1).server("kill-grace-ms", 4_000).start();
+    let mut running = server.connect();
+    running.get("/sleep?ms=1000");
+    server.barrier();
+    let mut queued = server.connect();
+    queued.get("/hello");
+    server.barrier();
+    server.signal(signal);
+    assert_eq!(queued.response().status(), 503, "what waits in the queue is not waited for");
+    queued.expect_close();
+    let address = server.address();
+    assert!(TcpStream::connect(address).is_err(), "the listener is closed");
+    let response = running.response();
+    assert_eq!(response.status(), 200, "{}", response.text());
+    running.expect_close();
+    server.expect_clean_exit();
+}
+
+#[test]
+fn sigterm_gives_what_is_running_a_moment_and_sheds_the_queue() {
+    stops_fast(Signal::SIGTERM);
 }
 
 #[test]
 fn sigint_does_the_same() {
-    drains(Signal::SIGINT);
+    stops_fast(Signal::SIGINT);
+}
+
+#[test]
+fn what_does_not_end_in_that_moment_is_answered_and_its_worker_killed() {
+    let server = Form::Handlers
+        .setup()
+        .server("workers", 1)
+        .server("request-timeout-ms", 60_000)
+        .server("kill-grace-ms", 300)
+        .start();
+    let mut running = server.connect();
+    running.get("/spin");
+    server.busy_worker();
+    server.signal(Signal::SIGTERM);
+    assert_eq!(running.response().status(), 503);
+    server.expect_clean_exit();
+}
+
+#[test]
+fn sigterm_ends_a_graceful_stop() {
+    let server = Form::Handlers
+        .setup()
+        .server("workers", 1)
+        .server("request-timeout-ms", 60_000)
+        .server("shutdown-timeout-ms", 60_000)
+        .server("kill-grace-ms", 300)
+        .start();
+    let mut running = server.connect();
+    running.get("/spin");
+    server.busy_worker();
+    server.signal(Signal::SIGQUIT);
+    let address = server.address();
+    wait::until("the listener is closed", || TcpStream::connect(address).is_err());
+    server.signal(Signal::SIGTERM);
+    assert_eq!(running.response().status(), 503);
+    server.expect_clean_exit();
 }
 
 #[test]
@@ -74,8 +136,8 @@ fn the_drain_has_a_deadline() {
     running.get("/spin");
     server.busy_worker();
     let watch = Stopwatch::start();
-    server.signal(Signal::SIGTERM);
-    server.expect_gone();
+    server.signal(Signal::SIGQUIT);
+    server.expect_clean_exit();
     assert!(watch.elapsed() < Duration::from_secs(10), "took {:?}", watch.elapsed());
     if let Ok(response) = running.try_response() {
         assert!(response.status() >= 500, "a handler that never ended has answered: {:?}", response.head);
@@ -89,6 +151,7 @@ fn a_second_signal_ends_the_drain() {
         .server("workers", 1)
         .server("request-timeout-ms", 60_000)
         .server("shutdown-timeout-ms", 60_000)
+        .server("kill-grace-ms", 60_000)
         .start();
     let mut running = server.connect();
     running.get("/spin");
@@ -98,7 +161,7 @@ fn a_second_signal_ends_the_drain() {
     let address = server.address();
     wait::until("the listener is closed", || TcpStream::connect(address).is_err());
     server.signal(Signal::SIGTERM);
-    server.expect_gone();
+    server.expect_clean_exit();
     assert!(watch.elapsed() < Duration::from_secs(10), "took {:?}", watch.elapsed());
 }
 

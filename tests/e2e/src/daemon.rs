@@ -5,6 +5,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -26,6 +27,8 @@ pub struct Daemon {
     scratch: Scratch,
     listen: SocketAddr,
     manifest: Manifest,
+    component: String,
+    program: PathBuf,
 }
 
 impl Daemon {
@@ -37,7 +40,8 @@ impl Daemon {
         manifest.set_server("spare-workers", "0");
         manifest.set_server("control", "\"control.sock\"");
         manifest.set_log("file", "\"main.log\"");
-        let daemon = Daemon { scratch: Scratch::new(), listen: free_address(), manifest };
+        let (component, program) = (component.to_owned(), paths::binary("rusmd"));
+        let daemon = Daemon { scratch: Scratch::new(), listen: free_address(), manifest, component, program };
         daemon.write()
     }
 
@@ -51,6 +55,43 @@ impl Daemon {
     pub fn log(mut self, key: &str, value: &str) -> Daemon {
         self.manifest.set_log(key, value);
         self.write()
+    }
+
+    /// Gives it a program of its own, which can be replaced.
+    #[track_caller]
+    pub fn installed(mut self) -> Daemon {
+        let worker = self.path("rusmd-worker");
+        std::os::unix::fs::symlink(paths::binary("rusmd-worker"), worker).expect("a link can be made");
+        let program = fs::read(&self.program).expect("the binary can be read");
+        self.program = self.path("rusmd");
+        self.replace_program(&program);
+        self
+    }
+
+    /// Its program's file.
+    pub fn program(&self) -> PathBuf {
+        self.program.clone()
+    }
+
+    /// Puts another program in the place of the one that runs, as a package manager does: by a rename.
+    #[track_caller]
+    pub fn replace_program(&self, contents: &[u8]) {
+        let new = self.scratch.write("rusmd.new", contents);
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+        fs::rename(new, &self.program).expect("it can be renamed");
+    }
+
+    /// Gives it a component of its own, which can be replaced.
+    #[track_caller]
+    pub fn own_component(mut self) -> Daemon {
+        fs::copy(paths::guest(&self.component), self.component()).expect("the component can be copied");
+        self.manifest.set_source(&self.component, self.component());
+        self.write()
+    }
+
+    /// The file of [`Daemon::own_component`].
+    pub fn component(&self) -> PathBuf {
+        self.path("own.wasm")
     }
 
     /// Where it listens.
@@ -72,7 +113,7 @@ impl Daemon {
 
     /// `rusmd` with its manifest and its pidfile.
     pub fn command(&self) -> Command {
-        self.extend(Command::new(paths::binary("rusmd")))
+        self.extend(Command::new(&self.program))
     }
 
     /// The same, with a listening socket handed over.

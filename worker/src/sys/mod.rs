@@ -7,6 +7,7 @@
 pub mod fork;
 pub mod signals;
 
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -142,6 +143,12 @@ fn process_control(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> 
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// What `ps` shows this process as.
+pub fn set_name(name: &CStr) {
+    // A name that is not taken is missed by whoever looks, and by nobody else.
+    let _ = rustix::thread::set_name(name);
 }
 
 /// The time by `CLOCK_MONOTONIC`, for the access log.
