@@ -1,21 +1,25 @@
-//! A worker that lies: it takes the place of `rusmd-worker`, runs no guest, and breaks the rules of the link on demand.
+//! A worker that lies: it takes the place of `rusmd-worker`, runs no guest, and breaks the rules of the link, or tries to break out of
+//! its sandbox, on demand.
 //!
 //! Owns one misbehaviour for each action name, with which the tests prove that the supervisor trusts no worker. The honest
-//! ones among them (`hello`, `echo`) show that the others fail for what they do. Driven by a supervisor, through its link.
+//! ones among them (`hello`, `echo`) show that the others fail for what they do. Its processes are made and confined by the code of the
+//! real worker; only what runs in them is different. Driven by a supervisor, through its link.
 
-use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
-use std::os::fd::FromRawFd as _;
-use std::os::unix::fs::FileExt as _;
-use std::os::unix::net::UnixStream;
+mod hostile;
+mod template;
+
 use std::process::ExitCode;
 
 use rusmd_proto::limits::{BODY_CHUNK_BYTES_MAX, PROTOCOL_VERSION, WINDOW_BYTES};
 use rusmd_proto::message::encode_body;
 use rusmd_proto::{
-    BUILD, ComponentInfo, ComponentKind, FrameBuffer, FrameHeader, Kind, LINK_FD, LogLevel, LogLine, Ready, Refused,
-    RequestId, ResponseHead, STATUS_FD, ToSupervisor, ToWorker,
+    BUILD, ComponentKind, FrameHeader, Hello, Kind, LogLevel, LogLine, Ready, RequestId, ResponseHead, SandboxLevel,
+    StatusPage, ToSupervisor, ToWorker,
 };
+use rusmd_worker::error::ServeError;
+use rusmd_worker::link::{Link, LinkError, Outbox, Received};
+use rusmd_worker::service::{Answer, Seat, Service};
+use rusmd_worker::sys;
 
 /// What this worker claims to have, which is all that it can do.
 const ACTIONS: &[&str] = &[
@@ -43,10 +47,12 @@ const ACTIONS: &[&str] = &[
     "log_flood",
     "half_a_frame",
     "deaf",
+    "begun_again",
+    "forked",
+    "backtrace_of_another",
+    "endless",
+    "attempt",
 ];
-
-/// Chosen by the environment that the manifest grants the first component, under this name.
-const AT_START: &str = "AT_START";
 
 /// Log lines of one flood.
 const FLOOD_LINES: usize = 20_000;
@@ -55,7 +61,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("compile") => compile(&arguments),
-        Some("serve") => serve(),
+        Some("serve") => rusmd_worker::template::serve::<Claims>().unwrap_or(ExitCode::FAILURE),
         _ => ExitCode::from(2),
     }
 }
@@ -68,70 +74,64 @@ fn compile(arguments: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-#[allow(unsafe_code, reason = "an inherited descriptor can be taken over in no other way")]
-fn link() -> UnixStream {
-    // SAFETY: the supervisor leaves the link at this number for this process alone, nothing else here has taken it over, and
-    // this function is called once.
-    unsafe { UnixStream::from_raw_fd(LINK_FD) }
+/// What it says of itself before it serves.
+struct Claims;
+
+impl Service for Claims {
+    fn load(hello: &Hello<'_>, status: &StatusPage) -> Result<Claims, String> {
+        template::misbehave(hello, status).map(|()| Claims)
+    }
+
+    fn unasked(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    fn learn(&mut self, _: usize, _: Answer) {}
+
+    fn kinds(&self) -> Vec<ComponentKind<'_>> {
+        vec![ComponentKind::Handlers(ACTIONS.to_vec())]
+    }
+
+    fn open(&mut self) -> Result<(), ServeError> {
+        Ok(())
+    }
+
+    fn ask(&mut self, _: usize, _: &'static StatusPage, _: &Outbox) -> Answer {
+        Ok(Vec::new())
+    }
+
+    fn serve(self, seat: Seat) -> Result<(), ServeError> {
+        let Seat { link, status } = seat;
+        let mut double = Double { link, status };
+        while double.serve_one().is_some() {}
+        Ok(())
+    }
 }
 
 struct Double {
-    link: UnixStream,
-    received: FrameBuffer,
-}
-
-fn serve() -> ExitCode {
-    let mut double = Double { link: link(), received: FrameBuffer::default() };
-    let at_start = match double.receive(|message| match message {
-        ToWorker::Hello(hello) => {
-            let env = hello.components.first().map(|component| component.env.as_slice()).unwrap_or_default();
-            env.iter().find(|(name, _)| *name == AT_START).map(|(_, value)| (*value).to_owned()).unwrap_or_default()
-        }
-        _ => String::new(),
-    }) {
-        Some(at_start) => at_start,
-        None => return ExitCode::SUCCESS,
-    };
-    match at_start.as_str() {
-        // Returning would close the link first, and the supervisor would be quicker than the exit.
-        "exit" => std::process::exit(3),
-        "refuse" => {
-            double.send(&ToSupervisor::Refused(Refused { protocol: PROTOCOL_VERSION, message: "out of spirits" }));
-            return ExitCode::FAILURE;
-        }
-        "garbage" => double.send_bytes(&[0xff; 4096]),
-        "other-build" => double.ready("0.0.0-other"),
-        _ => double.ready(BUILD),
-    }
-    while double.serve_one().is_some() {}
-    ExitCode::SUCCESS
+    link: Link,
+    status: &'static StatusPage,
 }
 
 impl Double {
-    fn ready(&mut self, build: &str) {
-        let components = vec![ComponentInfo { kind: ComponentKind::Handlers(ACTIONS.to_vec()) }];
-        self.send(&ToSupervisor::Ready(Ready {
-            protocol: PROTOCOL_VERSION,
-            build,
-            components,
-            sandbox: rusmd_proto::SandboxLevel::Off,
-            sandbox_missing: Vec::new(),
-        }));
-    }
-
     /// Waits for a request and does what its action says. `None` is the end of the link.
     fn serve_one(&mut self) -> Option<()> {
-        let (id, action, end) = self.receive(|message| match message {
-            ToWorker::Request { id, head, end } => Some((id, head.action.unwrap_or_default().to_owned(), end)),
-            _ => None,
+        let (id, action, query, end) = self.receive(|message| match message {
+            ToWorker::Request { id, head, end } => {
+                let (action, query) = (head.action.unwrap_or_default(), head.query.unwrap_or_default());
+                Some(Some((id, action.to_owned(), query.to_owned(), end)))
+            }
+            // Late, about a request that is over.
+            ToWorker::ResponseCredit { .. } => None,
+            _ => Some(None),
         })??;
-        if action.as_str() != "exit_before_start" && !self.accept_offer(id) {
+        if action.as_str() != "exit_before_start" && !self.status.accept_offer(id) {
             self.done(id);
             return Some(());
         }
         match action.as_str() {
             "exit_before_start" => std::process::exit(3),
-            _ => self.store_started(id),
+            _ => self.status.store_started(id, sys::monotonic_ns()),
         }
         match action.as_str() {
             "exit_after_start" => std::process::exit(3),
@@ -142,10 +142,10 @@ impl Double {
                 self.be_deaf()
             }
             "deaf" => self.be_deaf(),
-            "hello" => {
-                self.head(id, 200, &[]);
-                self.body(id, b"hello\n", true);
-                self.done(id);
+            "hello" => self.answer(id, b"hello\n"),
+            "attempt" => {
+                let outcome = hostile::attempt(&query);
+                self.answer(id, outcome.as_bytes());
             }
             other => self.break_rule(id, other),
         }
@@ -169,7 +169,22 @@ impl Double {
                 let header = FrameHeader { kind: Kind::Cancel, end: false, request: id, payload_bytes: 0 };
                 self.send_bytes(&header.to_bytes());
             }
-            "ready_again" => self.ready(BUILD),
+            "ready_again" => self.send(&ToSupervisor::Ready(Ready {
+                protocol: PROTOCOL_VERSION,
+                build: BUILD,
+                sandbox: SandboxLevel::Off,
+                sandbox_missing: Vec::new(),
+                components: Vec::new(),
+            })),
+            "begun_again" => self.send(&ToSupervisor::Begun),
+            "forked" => self.send(&ToSupervisor::Forked { slot: 0, pid: std::process::id() }),
+            "backtrace_of_another" => {
+                self.send(&ToSupervisor::Backtrace { id: RequestId(id.0 ^ 1 << 40), backtrace: "main" });
+            }
+            "endless" => loop {
+                let line = LogLine { level: LogLevel::Trace, target: "endless", message: "and on" };
+                self.send(&ToSupervisor::Log { id, line });
+            },
             "unknown_request" => self.head(RequestId(id.0 ^ 1 << 40), 200, &[]),
             "head_twice" => (0..2).for_each(|_| self.head(id, 200, &[])),
             "body_first" => self.body(id, b"too early", false),
@@ -223,10 +238,10 @@ impl Double {
         let mut waiting = Vec::new();
         while !(end && waiting.is_empty()) {
             let (bytes, last, credit) = self.receive(|message| match message {
-                ToWorker::RequestBody { bytes, end, .. } => (bytes.to_vec(), end, 0),
-                ToWorker::RequestTrailers { .. } => (Vec::new(), true, 0),
-                ToWorker::ResponseCredit { bytes, .. } => (Vec::new(), false, bytes as usize),
-                _ => (Vec::new(), false, 0),
+                ToWorker::RequestBody { bytes, end, .. } => Some((bytes.to_vec(), end, 0)),
+                ToWorker::RequestTrailers { .. } => Some((Vec::new(), true, 0)),
+                ToWorker::ResponseCredit { bytes, .. } => Some((Vec::new(), false, bytes as usize)),
+                _ => None,
             })?;
             waiting.extend_from_slice(&bytes);
             (end, window) = (end || last, window + credit);
@@ -248,6 +263,12 @@ impl Double {
         loop {
             std::thread::park();
         }
+    }
+
+    fn answer(&mut self, id: RequestId, body: &[u8]) {
+        self.head(id, 200, &[]);
+        self.body(id, body, true);
+        self.done(id);
     }
 
     fn head(&mut self, id: RequestId, status: u16, headers: &[(&str, &[u8])]) {
@@ -273,45 +294,27 @@ impl Double {
 
     /// A supervisor that has hung up ends this process.
     fn send_bytes(&mut self, bytes: &[u8]) {
-        if self.link.write_all(bytes).is_err() {
+        self.link.outbox().lock().extend_from_slice(bytes);
+        if self.link.flush().is_err() {
             std::process::exit(0);
         }
     }
 
-    /// Waits for the next message. `None` is the end of the link.
-    fn receive<T>(&mut self, read: impl FnOnce(ToWorker<'_>) -> T) -> Option<T> {
+    /// Waits for the next message of which `read` makes something. `None` is the end of the link.
+    fn receive<T>(&mut self, mut read: impl FnMut(ToWorker<'_>) -> Option<T>) -> Option<T> {
         loop {
-            if let Some(frame) = self.received.peek().expect("the supervisor keeps the rules") {
-                let header = frame.header;
-                let result = read(ToWorker::decode(&frame).expect("the supervisor keeps the rules"));
-                self.received.consume(header);
-                return Some(result);
-            }
-            let mut bytes = [0; 64 * 1024];
-            match self.link.read(&mut bytes) {
-                Ok(0) | Err(_) => return None,
-                Ok(count) => self.received.extend(&bytes[..count]),
+            let taken = self.link.next_frame(|frame| {
+                let message = ToWorker::decode(frame).expect("the supervisor keeps the rules");
+                Ok::<_, LinkError>(read(message))
+            });
+            match taken.expect("the supervisor keeps the rules") {
+                Some(Some(taken)) => return Some(taken),
+                Some(None) => {}
+                None => match self.link.receive() {
+                    Ok(Received::Some | Received::Nothing) => {}
+                    Ok(Received::Ended) | Err(_) => return None,
+                },
             }
         }
-    }
-
-    /// The third word of the status page. Not atomic: nothing withdraws an offer from a worker that has nothing else to do.
-    fn accept_offer(&self, id: RequestId) -> bool {
-        const OFFER_AT: u64 = 128;
-        let page = OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{STATUS_FD}"));
-        let page = page.expect("the status page is readable");
-        let mut offer = [0; 8];
-        page.read_exact_at(&mut offer, OFFER_AT).expect("the status page is readable");
-        if offer != id.0.to_le_bytes() {
-            return false;
-        }
-        page.write_all_at(&[0; 8], OFFER_AT).expect("the status page is writable");
-        true
-    }
-
-    /// The first word of the status page.
-    fn store_started(&self, id: RequestId) {
-        let page = OpenOptions::new().write(true).open(format!("/proc/self/fd/{STATUS_FD}"));
-        page.and_then(|page| page.write_all_at(&id.0.to_le_bytes(), 0)).expect("the status page is writable");
     }
 }
