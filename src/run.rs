@@ -20,6 +20,9 @@ use crate::{check, sys};
 /// Runs a command to its end.
 pub fn run(command: Command) -> ExitCode {
     sys::keep_ended_children();
+    if let Err(source) = sys::keep_descriptors_to_ourselves() {
+        return conclude(Err(RunError::system("list the open descriptors", source)), None);
+    }
     match &command {
         Command::Serve(overrides) => start(overrides, false),
         Command::Daemon(overrides) => start(overrides, true),

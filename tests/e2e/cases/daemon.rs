@@ -9,11 +9,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rusmd_e2e::daemon::{family, printed, run, served, wait_until_gone};
-use rusmd_e2e::wait::{self, SOON};
-use rusmd_e2e::{Daemon, process};
+use rusmd_e2e::wait::{self, SOON, Stopwatch};
+use rusmd_e2e::{Client, Daemon, process};
 
 const COMPONENT: &str = "wasi-faults";
 
@@ -133,6 +134,47 @@ fn after_a_kill_no_worker_is_left_and_neither_the_pidfile_nor_the_port_is_in_the
 }
 
 #[test]
+fn when_it_is_killed_its_workers_are_gone_within_100_ms_whatever_they_do() {
+    const ROUNDS: usize = 5;
+    const GONE_WITHIN: Duration = Duration::from_millis(100);
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let daemon = place().server("workers", "3").server("request-timeout-ms", "60000");
+        daemon.start();
+        let pid = daemon.running_pid();
+        let all = family(pid);
+        let mut spinning = Client::connect(daemon.address());
+        spinning.get("/spin");
+        let mut waiting = Client::connect(daemon.address());
+        waiting.get("/sleep-forever");
+        wait::until("a guest spins", || all.iter().any(|worker| process::cpu_ticks(*worker) > 5));
+        process::signal(pid, Signal::SIGKILL);
+        let watch = Stopwatch::start();
+        wait_until_gone(&all);
+        times.push(watch.elapsed());
+    }
+    // The machine may have other things to do for once.
+    let in_time = times.iter().filter(|time| **time <= GONE_WITHIN).count();
+    assert!(in_time > ROUNDS / 2, "{times:?}");
+}
+
+#[test]
+fn what_the_parent_has_left_open_is_not_open_in_workers() {
+    let daemon = place();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "exec 9</etc/passwd; exec \"$@\"", "sh"]).arg(rusmd_e2e::paths::binary("rusmd"));
+    command.arg("--daemon").arg("--config").arg(daemon.manifest()).arg("--pidfile").arg(daemon.pidfile());
+    let output = run(command.env_remove("RUST_LOG").stdin(Stdio::null()));
+    assert!(output.status.success(), "{}", printed(&output));
+    let pid = daemon.running_pid();
+    for worker in process::children(pid) {
+        let open = process::descriptor_list(worker);
+        assert!(!open.iter().any(|descriptor| descriptor.contains("/etc/passwd")), "{open:?}");
+    }
+    daemon.stop_by(Signal::SIGTERM);
+}
+
+#[test]
 fn usr1_reopens_the_logs_after_they_were_renamed() {
     let daemon = place().log("access", "\"access.log\"");
     daemon.start();
@@ -174,8 +216,7 @@ fn full_disks_under_both_logs_cost_nothing_but_lines() {
     let pid = daemon.running_pid();
     let ticks = process::cpu_ticks(pid);
     // Idle, it must not try again and again: a second of its time would be a hundred ticks.
-    let is_busy =
-        wait::poll(std::time::Duration::from_secs(2), || (process::cpu_ticks(pid) > ticks + 20).then_some(()));
+    let is_busy = wait::poll(Duration::from_secs(2), || (process::cpu_ticks(pid) > ticks + 20).then_some(()));
     assert!(is_busy.is_none(), "it is busy with nothing");
     daemon.stop_by(Signal::SIGTERM);
     assert!(child.wait().expect("it is a child").success());
@@ -227,7 +268,7 @@ fn a_socket_that_is_handed_over_is_served_in_place_of_one_of_its_own() {
         let daemon = place();
         let socket = TcpListener::bind(daemon.address()).expect("nobody has it");
         // It waits in the socket's queue for whoever comes.
-        let mut early = rusmd_e2e::Client::connect(daemon.address());
+        let mut early = Client::connect(daemon.address());
         early.get("/hello");
         let mut command = daemon.command_with(socket);
         let child = if as_daemon {
