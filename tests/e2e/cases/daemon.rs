@@ -257,7 +257,7 @@ fn directory_and_umask_are_taken_on_before_any_file_is_made() {
     let mode = |name: &str| fs::metadata(daemon.path(name)).expect("it is there").permissions().mode() & 0o777;
     assert_eq!((mode("main.log"), mode("pid")), (0o600, 0o644));
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for_line("main.log", &["generation 2"]);
+    daemon.wait_for_line("main.log", &["generation 2 serves"]);
     assert_serves(&daemon);
     daemon.stop_by(Signal::SIGTERM);
 }
@@ -369,9 +369,9 @@ fn the_init_script_starts_reloads_upgrades_and_stops() {
     assert_verb(&daemon, "reopen", 0);
     daemon.wait_for_line("main.log", &["reopened"]);
     assert_verb(&daemon, "reload", 0);
-    daemon.wait_for_line("main.log", &["generation 2"]);
+    daemon.wait_for_line("main.log", &["generation 2 serves"]);
     assert_verb(&daemon, "force-reload", 0);
-    daemon.wait_for_line("main.log", &["generation 3"]);
+    daemon.wait_for_line("main.log", &["generation 3 serves"]);
     assert_eq!(daemon.running_pid(), pid);
 
     assert_verb(&daemon, "upgrade", 0);
@@ -379,6 +379,13 @@ fn the_init_script_starts_reloads_upgrades_and_stops() {
     assert_ne!(upgraded, pid);
     wait_until_gone(&[pid]);
     assert_serves(&daemon);
+    let error = fs::read_link(format!("/proc/{upgraded}/fd/2")).expect("it is open");
+    assert_eq!(error, daemon.path("main.log"), "the successor of a daemon is one");
+    fs::rename(daemon.path("main.log"), daemon.path("main.log.2")).expect("it can be renamed");
+    assert_verb(&daemon, "reopen", 0);
+    wait::until("its standard error follows the log", || {
+        fs::read_link(format!("/proc/{upgraded}/fd/2")).is_ok_and(|error| error == daemon.path("main.log"))
+    });
     assert_verb(&daemon, "restart", 0);
     assert_ne!(daemon.running_pid(), upgraded);
     assert_serves(&daemon);
