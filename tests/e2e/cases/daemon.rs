@@ -142,6 +142,8 @@ fn when_it_is_killed_its_workers_are_gone_within_100_ms_whatever_they_do() {
         let daemon = place().server("workers", "3").server("request-timeout-ms", "60000");
         daemon.start();
         let pid = daemon.running_pid();
+        // Itself, the template, and the workers.
+        wait::until("all workers are there", || family(pid).len() == 5);
         let all = family(pid);
         let mut spinning = Client::connect(daemon.address());
         spinning.get("/spin");

@@ -186,9 +186,9 @@ pub fn served(output: &Output) -> Vec<SocketAddr> {
     listening(&printed(output))
 }
 
-/// A supervisor and its children.
+/// A process, its children, and theirs.
 pub fn family(pid: i32) -> Vec<i32> {
-    std::iter::once(pid).chain(process::children(pid)).collect()
+    std::iter::once(pid).chain(process::children(pid).into_iter().flat_map(family)).collect()
 }
 
 #[track_caller]
