@@ -163,10 +163,7 @@ fn when_it_is_killed_its_workers_are_gone_within_100_ms_whatever_they_do() {
 #[test]
 fn what_the_parent_has_left_open_is_not_open_in_workers() {
     let daemon = place();
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", "exec 9</etc/passwd; exec \"$@\"", "sh"]).arg(rusmd_e2e::paths::binary("rusmd"));
-    command.arg("--daemon").arg("--config").arg(daemon.manifest()).arg("--pidfile").arg(daemon.pidfile());
-    let output = run(command.env_remove("RUST_LOG").stdin(Stdio::null()));
+    let output = run(&mut daemon.command_in_shell("exec 9</etc/passwd; exec \"$@\"", &["--daemon"]));
     assert!(output.status.success(), "{}", printed(&output));
     let pid = daemon.running_pid();
     for worker in process::children(pid) {
@@ -226,6 +223,45 @@ fn full_disks_under_both_logs_cost_nothing_but_lines() {
     std::io::Read::read_to_string(&mut child.stderr.take().expect("a pipe"), &mut told).expect("it is text");
     assert!(told.contains("/dev/full") && told.contains("No space left"), "{told}");
     assert!(told.lines().count() <= 4, "once for each log is enough:\n{told}");
+}
+
+#[test]
+fn a_limit_of_file_sizes_costs_lines_and_not_the_server() {
+    // 128 KiB: more than what waits for a file with room when the first one has none.
+    const LIMITED: &str = "ulimit -f 256; exec \"$@\"";
+    let daemon = place().log("access", "\"access.log\"");
+    let output = run(&mut daemon.command_in_shell(LIMITED, &["--daemon"]));
+    assert!(output.status.success(), "{}", printed(&output));
+    let full =
+        daemon.wait_for_line_while("main.log", &["ERROR", "access log", "File too large"], || assert_serves(&daemon));
+    assert!(full.contains("serving goes on"), "{full}");
+    assert_eq!(daemon.read("main.log").matches("File too large").count(), 1, "once is enough");
+    // With a new file there is room again.
+    fs::rename(daemon.path("access.log"), daemon.path("access.log.1")).expect("it can be renamed");
+    daemon.signal(Signal::SIGUSR1);
+    daemon.wait_for_line("main.log", &["WARN", "can be written again"]);
+    assert_serves(&daemon);
+    daemon.stop_by(Signal::SIGTERM);
+}
+
+#[test]
+fn whoever_gives_up_a_start_gets_no_daemon() {
+    let daemon = place();
+    let worker = daemon.path("worker");
+    let (go, real) = (daemon.path("go"), rusmd_e2e::paths::binary("rusmd-worker"));
+    let script =
+        format!("#!/bin/sh\nuntil [ -e {} ]; do sleep 0.05; done\nexec {} \"$@\"\n", go.display(), real.display());
+    fs::write(&worker, script).expect("the scratch directory is writable");
+    fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let mut command = daemon.command();
+    command.arg("--daemon").arg("--worker-bin").arg(&worker).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut starter = command.spawn().expect("it can be executed");
+    wait::until("the daemon has locked its pidfile", || daemon.pidfile().exists());
+    process::signal(i32::try_from(starter.id()).unwrap(), Signal::SIGINT);
+    assert!(!starter.wait().expect("it is a child").success());
+    fs::write(go, "").expect("the scratch directory is writable");
+    wait::until("the daemon has given up too", || !daemon.pidfile().exists());
+    wait::until("nobody listens", || TcpStream::connect(daemon.address()).is_err());
 }
 
 #[test]
