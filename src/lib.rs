@@ -17,7 +17,8 @@
 //! ```
 //!
 //! An arrow is the only direction in which a room knows another; rooms beside each other do not know each other, but that `app` speaks
-//! `http`'s and `router`'s types. Only `reactor` and `sys` touch the system; only `reactor` reads a clock.
+//! `http`'s and `router`'s types, and `config` asks `sys` who a user is. The reactor drives `daemon` and `logs` too, which touch the system through
+//! `sys` and files of their own. Only `reactor` reads a clock.
 
 pub mod answer;
 pub mod app;

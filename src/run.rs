@@ -20,6 +20,9 @@ use crate::{check, sys};
 /// Runs a command to its end.
 pub fn run(command: Command) -> ExitCode {
     sys::keep_ended_children();
+    if let Err(source) = sys::keep_descriptors_to_ourselves() {
+        return conclude(Err(RunError::system("list the open descriptors", source)), None);
+    }
     match &command {
         Command::Serve(overrides) => start(overrides, false),
         Command::Daemon(overrides) => start(overrides, true),
@@ -38,8 +41,8 @@ fn start(overrides: &Overrides, as_daemon: bool) -> ExitCode {
         Err(source) => return conclude(Err(RunError::system("take over from another rusmd", source)), None),
     };
     // Who takes over from a daemon is one already.
-    let as_daemon = as_daemon && predecessor.is_none();
-    let verdict = match as_daemon.then(daemon::detach).transpose() {
+    let leaves_parent = as_daemon && predecessor.is_none();
+    let verdict = match leaves_parent.then(daemon::detach).transpose() {
         Ok(Some(Detached::Starter(starter))) => {
             return starter.wait().map_or(ExitCode::SUCCESS, ExitCode::from);
         }
@@ -47,7 +50,7 @@ fn start(overrides: &Overrides, as_daemon: bool) -> ExitCode {
         Ok(None) => None,
         Err(source) => return conclude(Err(RunError::system("become a daemon", source)), None),
     };
-    let mut daemon = Daemon::new(verdict, Notify::from_environment());
+    let mut daemon = Daemon::new(verdict, as_daemon, Notify::from_environment());
     let result = serve(overrides, inherited, predecessor, &mut daemon);
     conclude(result, Some(&mut daemon))
 }

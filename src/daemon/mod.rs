@@ -23,14 +23,16 @@ pub use verdict::{Detached, Starter, Verdict, detach};
 pub struct Daemon {
     /// Until it is given.
     verdict: Option<Verdict>,
+    /// It runs in the background, as whoever takes over from a daemon does without a verdict to give.
+    is_detached: bool,
     pidfile: Option<Pidfile>,
     notify: Notify,
 }
 
 impl Daemon {
     /// With a verdict to give when it was started by `--daemon`.
-    pub fn new(verdict: Option<Verdict>, notify: Notify) -> Daemon {
-        Daemon { verdict, pidfile: None, notify }
+    pub fn new(verdict: Option<Verdict>, is_detached: bool, notify: Notify) -> Daemon {
+        Daemon { verdict, is_detached, pidfile: None, notify }
     }
 
     /// Keeps a pidfile until the end.
@@ -48,7 +50,7 @@ impl Daemon {
 
     /// To be called before the first worker is started: workers must not keep the standard error of a parent that will go.
     pub fn before_workers(&self, logs: &mut Logs) -> io::Result<()> {
-        if self.verdict.is_some() { logs.detach_error() } else { Ok(()) }
+        if self.is_detached { logs.detach_error() } else { Ok(()) }
     }
 
     /// Requests are served from now on.

@@ -156,7 +156,10 @@ impl Logs {
         match report {
             Report::Failing(_) => {
                 log::error!("{text}");
-                complain(&text, &self.main.place());
+                // A daemon's standard error is the main log, or nothing.
+                if !self.is_detached {
+                    complain(&text, &self.main.place());
+                }
             }
             Report::Recovered { .. } => log::warn!("{text}"),
         }

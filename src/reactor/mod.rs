@@ -433,9 +433,11 @@ impl<'d> Reactor<'d> {
         for address in self.listeners.addresses() {
             report::listening(address);
         }
-        self.tell_predecessor();
         self.daemon
             .handle_serving(&mut self.logs)
-            .map_err(|source| ReactorError::System { what: "tell whoever started this", source })
+            .map_err(|source| ReactorError::System { what: "tell whoever started this", source })?;
+        // The last of all: a predecessor that goes removes the pidfile, unless it has this process's pid by then.
+        self.tell_predecessor();
+        Ok(())
     }
 }

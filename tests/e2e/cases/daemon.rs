@@ -9,11 +9,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rusmd_e2e::daemon::{family, printed, run, served, wait_until_gone};
-use rusmd_e2e::wait::{self, SOON};
-use rusmd_e2e::{Daemon, process};
+use rusmd_e2e::wait::{self, SOON, Stopwatch};
+use rusmd_e2e::{Client, Daemon, process};
 
 const COMPONENT: &str = "wasi-faults";
 
@@ -133,6 +134,46 @@ fn after_a_kill_no_worker_is_left_and_neither_the_pidfile_nor_the_port_is_in_the
 }
 
 #[test]
+fn when_it_is_killed_its_workers_are_gone_within_100_ms_whatever_they_do() {
+    const ROUNDS: usize = 5;
+    const GONE_WITHIN: Duration = Duration::from_millis(100);
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let daemon = place().server("workers", "3").server("request-timeout-ms", "60000");
+        daemon.start();
+        let pid = daemon.running_pid();
+        // Itself, the template, and the workers.
+        wait::until("all workers are there", || family(pid).len() == 5);
+        let all = family(pid);
+        let mut spinning = Client::connect(daemon.address());
+        spinning.get("/spin");
+        let mut waiting = Client::connect(daemon.address());
+        waiting.get("/sleep-forever");
+        wait::until("a guest spins", || all.iter().any(|worker| process::cpu_ticks(*worker) > 5));
+        process::signal(pid, Signal::SIGKILL);
+        let watch = Stopwatch::start();
+        wait_until_gone(&all);
+        times.push(watch.elapsed());
+    }
+    // The machine may have other things to do for once.
+    let in_time = times.iter().filter(|time| **time <= GONE_WITHIN).count();
+    assert!(in_time > ROUNDS / 2, "{times:?}");
+}
+
+#[test]
+fn what_the_parent_has_left_open_is_not_open_in_workers() {
+    let daemon = place();
+    let output = run(&mut daemon.command_in_shell("exec 9</etc/passwd; exec \"$@\"", &["--daemon"]));
+    assert!(output.status.success(), "{}", printed(&output));
+    let pid = daemon.running_pid();
+    for worker in process::children(pid) {
+        let open = process::descriptor_list(worker);
+        assert!(!open.iter().any(|descriptor| descriptor.contains("/etc/passwd")), "{open:?}");
+    }
+    daemon.stop_by(Signal::SIGTERM);
+}
+
+#[test]
 fn usr1_reopens_the_logs_after_they_were_renamed() {
     let daemon = place().log("access", "\"access.log\"");
     daemon.start();
@@ -174,8 +215,7 @@ fn full_disks_under_both_logs_cost_nothing_but_lines() {
     let pid = daemon.running_pid();
     let ticks = process::cpu_ticks(pid);
     // Idle, it must not try again and again: a second of its time would be a hundred ticks.
-    let is_busy =
-        wait::poll(std::time::Duration::from_secs(2), || (process::cpu_ticks(pid) > ticks + 20).then_some(()));
+    let is_busy = wait::poll(Duration::from_secs(2), || (process::cpu_ticks(pid) > ticks + 20).then_some(()));
     assert!(is_busy.is_none(), "it is busy with nothing");
     daemon.stop_by(Signal::SIGTERM);
     assert!(child.wait().expect("it is a child").success());
@@ -183,6 +223,45 @@ fn full_disks_under_both_logs_cost_nothing_but_lines() {
     std::io::Read::read_to_string(&mut child.stderr.take().expect("a pipe"), &mut told).expect("it is text");
     assert!(told.contains("/dev/full") && told.contains("No space left"), "{told}");
     assert!(told.lines().count() <= 4, "once for each log is enough:\n{told}");
+}
+
+#[test]
+fn a_limit_of_file_sizes_costs_lines_and_not_the_server() {
+    // 128 KiB: more than what waits for a file with room when the first one has none.
+    const LIMITED: &str = "ulimit -f 256; exec \"$@\"";
+    let daemon = place().log("access", "\"access.log\"");
+    let output = run(&mut daemon.command_in_shell(LIMITED, &["--daemon"]));
+    assert!(output.status.success(), "{}", printed(&output));
+    let full =
+        daemon.wait_for_line_while("main.log", &["ERROR", "access log", "File too large"], || assert_serves(&daemon));
+    assert!(full.contains("serving goes on"), "{full}");
+    assert_eq!(daemon.read("main.log").matches("File too large").count(), 1, "once is enough");
+    // With a new file there is room again.
+    fs::rename(daemon.path("access.log"), daemon.path("access.log.1")).expect("it can be renamed");
+    daemon.signal(Signal::SIGUSR1);
+    daemon.wait_for_line("main.log", &["WARN", "can be written again"]);
+    assert_serves(&daemon);
+    daemon.stop_by(Signal::SIGTERM);
+}
+
+#[test]
+fn whoever_gives_up_a_start_gets_no_daemon() {
+    let daemon = place();
+    let worker = daemon.path("worker");
+    let (go, real) = (daemon.path("go"), rusmd_e2e::paths::binary("rusmd-worker"));
+    let script =
+        format!("#!/bin/sh\nuntil [ -e {} ]; do sleep 0.05; done\nexec {} \"$@\"\n", go.display(), real.display());
+    fs::write(&worker, script).expect("the scratch directory is writable");
+    fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let mut command = daemon.command();
+    command.arg("--daemon").arg("--worker-bin").arg(&worker).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut starter = command.spawn().expect("it can be executed");
+    wait::until("the daemon has locked its pidfile", || daemon.pidfile().exists());
+    process::signal(i32::try_from(starter.id()).unwrap(), Signal::SIGINT);
+    assert!(!starter.wait().expect("it is a child").success());
+    fs::write(go, "").expect("the scratch directory is writable");
+    wait::until("the daemon has given up too", || !daemon.pidfile().exists());
+    wait::until("nobody listens", || TcpStream::connect(daemon.address()).is_err());
 }
 
 #[test]
@@ -216,7 +295,7 @@ fn directory_and_umask_are_taken_on_before_any_file_is_made() {
     let mode = |name: &str| fs::metadata(daemon.path(name)).expect("it is there").permissions().mode() & 0o777;
     assert_eq!((mode("main.log"), mode("pid")), (0o600, 0o644));
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for_line("main.log", &["generation 2"]);
+    daemon.wait_for_line("main.log", &["generation 2 serves"]);
     assert_serves(&daemon);
     daemon.stop_by(Signal::SIGTERM);
 }
@@ -227,7 +306,7 @@ fn a_socket_that_is_handed_over_is_served_in_place_of_one_of_its_own() {
         let daemon = place();
         let socket = TcpListener::bind(daemon.address()).expect("nobody has it");
         // It waits in the socket's queue for whoever comes.
-        let mut early = rusmd_e2e::Client::connect(daemon.address());
+        let mut early = Client::connect(daemon.address());
         early.get("/hello");
         let mut command = daemon.command_with(socket);
         let child = if as_daemon {
@@ -328,9 +407,9 @@ fn the_init_script_starts_reloads_upgrades_and_stops() {
     assert_verb(&daemon, "reopen", 0);
     daemon.wait_for_line("main.log", &["reopened"]);
     assert_verb(&daemon, "reload", 0);
-    daemon.wait_for_line("main.log", &["generation 2"]);
+    daemon.wait_for_line("main.log", &["generation 2 serves"]);
     assert_verb(&daemon, "force-reload", 0);
-    daemon.wait_for_line("main.log", &["generation 3"]);
+    daemon.wait_for_line("main.log", &["generation 3 serves"]);
     assert_eq!(daemon.running_pid(), pid);
 
     assert_verb(&daemon, "upgrade", 0);
@@ -338,6 +417,13 @@ fn the_init_script_starts_reloads_upgrades_and_stops() {
     assert_ne!(upgraded, pid);
     wait_until_gone(&[pid]);
     assert_serves(&daemon);
+    let error = fs::read_link(format!("/proc/{upgraded}/fd/2")).expect("it is open");
+    assert_eq!(error, daemon.path("main.log"), "the successor of a daemon is one");
+    fs::rename(daemon.path("main.log"), daemon.path("main.log.2")).expect("it can be renamed");
+    assert_verb(&daemon, "reopen", 0);
+    wait::until("its standard error follows the log", || {
+        fs::read_link(format!("/proc/{upgraded}/fd/2")).is_ok_and(|error| error == daemon.path("main.log"))
+    });
     assert_verb(&daemon, "restart", 0);
     assert_ne!(daemon.running_pid(), upgraded);
     assert_serves(&daemon);

@@ -116,11 +116,16 @@ impl Daemon {
         self.extend(Command::new(&self.program))
     }
 
+    /// The same with more arguments, run by a shell that does something else before.
+    pub fn command_in_shell(&self, script: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, "sh"]).arg(paths::binary("rusmd")).args(arguments);
+        self.extend(command)
+    }
+
     /// The same, with a listening socket handed over.
     pub fn command_with(&self, socket: TcpListener) -> Command {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", HAND_OVER, "sh"]).arg(paths::binary("rusmd"));
-        command = self.extend(command);
+        let mut command = self.command_in_shell(HAND_OVER, &[]);
         command.stdin(Stdio::from(OwnedFd::from(socket)));
         command
     }
@@ -168,7 +173,14 @@ impl Daemon {
     /// Waits until a file of the scratch directory has a line with all of these, and returns it.
     #[track_caller]
     pub fn wait_for_line(&self, name: &str, parts: &[&str]) -> String {
+        self.wait_for_line_while(name, parts, || {})
+    }
+
+    /// As [`Daemon::wait_for_line`], doing something again and again meanwhile.
+    #[track_caller]
+    pub fn wait_for_line_while(&self, name: &str, parts: &[&str], mut meanwhile: impl FnMut()) -> String {
         let found = wait::poll(wait::SOON, || {
+            meanwhile();
             let text = self.read(name);
             text.lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
         });
@@ -227,9 +239,9 @@ pub fn served(output: &Output) -> Vec<SocketAddr> {
     listening(&printed(output))
 }
 
-/// A supervisor and its children.
+/// A process, its children, and theirs.
 pub fn family(pid: i32) -> Vec<i32> {
-    std::iter::once(pid).chain(process::children(pid)).collect()
+    std::iter::once(pid).chain(process::children(pid).into_iter().flat_map(family)).collect()
 }
 
 #[track_caller]
