@@ -3,6 +3,7 @@
 //! - `status`: what the supervisor knows at one moment, as data
 //! - `counters`: what is counted on a request's path
 //! - `command`: the language of the control socket
+//! - `render`: the status in a terminal
 //! - `socket`, `bind`, `place`: the control socket itself, how its file is made, and where
 //!
 //! Never touches a client, a worker or a clock. The reactor fills the status and carries out the commands.
@@ -11,6 +12,9 @@ mod bind;
 mod command;
 pub mod counters;
 mod place;
+pub mod render;
+#[cfg(test)]
+mod sample;
 #[cfg(test)]
 mod scratch;
 mod socket;
