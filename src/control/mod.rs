@@ -4,11 +4,13 @@
 //! - `counters`: what is counted on a request's path
 //! - `command`: the language of the control socket
 //! - `render`: the status in a terminal
+//! - `client`: `rusmd ctl`, the other side of the socket
 //! - `socket`, `bind`, `place`: the control socket itself, how its file is made, and where
 //!
 //! Never touches a client, a worker or a clock. The reactor fills the status and carries out the commands.
 
 mod bind;
+pub mod client;
 mod command;
 pub mod counters;
 mod place;

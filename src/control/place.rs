@@ -60,19 +60,30 @@ impl Place {
         self.directory.join(&self.name)
     }
 
-    /// Makes sure that the directory is there and can be trusted.
+    /// Makes the directory, where it is one that we make, and checks it.
     ///
     /// # Errors
     ///
-    /// It cannot.
+    /// It cannot be made, or not be trusted.
     pub fn prepare(&self, uid: u32) -> io::Result<()> {
-        match self.trust {
-            Trust::System => return Ok(()),
-            Trust::Private => {}
-            Trust::PrivateMade => match DirBuilder::new().mode(0o700).create(&self.directory) {
+        if self.trust == Trust::PrivateMade {
+            match DirBuilder::new().mode(0o700).create(&self.directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 Ok(()) | Err(_) => {}
-            },
+            }
+        }
+        self.check(uid)
+    }
+
+    /// Makes sure that nobody else can have put a socket there.
+    ///
+    /// # Errors
+    ///
+    /// Somebody can, or there is no such directory.
+    pub fn check(&self, uid: u32) -> io::Result<()> {
+        match self.trust {
+            Trust::System => return Ok(()),
+            Trust::Private | Trust::PrivateMade => {}
         }
         // Not followed: a link here was made by somebody else, and could be changed by somebody else.
         let found = self.directory.symlink_metadata()?;
