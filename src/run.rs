@@ -11,6 +11,8 @@ use crate::bind::{self, BindError, Bound};
 use crate::cli::{Command, Failure};
 use crate::compile::{self, CompileError};
 use crate::config::{self, Config, Diagnostics, Loaded, Overrides, Purpose, Server};
+use crate::control::render::Look;
+use crate::control::{ClientError, Order, client};
 use crate::daemon::{self, Daemon, Detached, Inherited, InheritedError, Notify, Pidfile, PidfileError};
 use crate::handover::{Estate, Handover};
 use crate::logs::{Logs, LogsError};
@@ -24,6 +26,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Serve(overrides) => start(overrides, false),
         Command::Daemon(overrides) => start(overrides, true),
         Command::Check(overrides) => conclude(check(overrides), None),
+        Command::Control(order) => conclude(control(order), None),
     }
 }
 
@@ -137,6 +140,19 @@ fn check(overrides: &Overrides) -> Result<(), RunError> {
     Ok(())
 }
 
+fn control(order: &Order) -> Result<(), RunError> {
+    let is_terminal = io::stdout().is_terminal();
+    let look = Look {
+        columns: sys::terminal_columns().filter(|_| is_terminal).unwrap_or(Look::PLAIN.columns),
+        // https://no-color.org
+        colour: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    };
+    let outcome = client::carry_out(order, look).map_err(RunError::Control)?;
+    // A closed standard output leaves the exit code.
+    let _ = io::stdout().write_all(outcome.text.as_bytes());
+    outcome.refused.map_or(Ok(()), |reason| Err(RunError::Refused { reason }))
+}
+
 fn load(overrides: &Overrides, purpose: Purpose) -> Result<Loaded, RunError> {
     config::load(overrides).map_err(|diagnostics| RunError::manifest(&diagnostics, purpose))
 }
@@ -216,6 +232,12 @@ enum RunError {
     },
     Reactor(ReactorError),
     Check(check::CheckError),
+    /// `rusmd ctl` has had no answer.
+    Control(ClientError),
+    /// The server has said no.
+    Refused {
+        reason: String,
+    },
 }
 
 impl RunError {
@@ -240,7 +262,9 @@ impl RunError {
             | RunError::Bind(_)
             | RunError::System { .. }
             | RunError::Reactor(_)
-            | RunError::Check(_) => Failure::Runtime,
+            | RunError::Check(_)
+            | RunError::Control(_)
+            | RunError::Refused { .. } => Failure::Runtime,
         }
     }
 
@@ -256,7 +280,9 @@ impl RunError {
                 Some("the address in `listen` must be the socket's to the letter: one for [::] is not one for 0.0.0.0")
             }
             RunError::Pidfile(PidfileError::Held { .. }) => Some("stop that one first, or name another pidfile"),
+            RunError::Control(error) => error.hint(),
             RunError::Manifest(_)
+            | RunError::Refused { .. }
             | RunError::Directory { .. }
             | RunError::Inherited(_)
             | RunError::Logs(_)
@@ -285,6 +311,8 @@ impl fmt::Display for RunError {
             RunError::System { what, source } => write!(f, "error: cannot {what}: {source}")?,
             RunError::Reactor(error) => write!(f, "error: {}", chain(error))?,
             RunError::Check(error) => write!(f, "error: {}", chain(error))?,
+            RunError::Control(error) => write!(f, "error: {}", chain(error))?,
+            RunError::Refused { reason } => write!(f, "error: {reason}")?,
         }
         match self.hint() {
             Some(hint) => writeln!(f, "\nhint: {hint}"),

@@ -173,22 +173,21 @@ fn connect_to(path: &Path) -> io::Result<Socket> {
 
 impl ClientError {
     /// The next step.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            ClientError::NotRunning { manifest, unread: true } => format!(
-                "{} cannot be read, so that its `control` is not known; --socket PATH names the socket of a server",
-                manifest.display()
-            ),
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            ClientError::NotRunning { unread: true, .. } => {
+                Some("the manifest cannot be read, and so its `control` is not known; --socket PATH names a socket")
+            }
             ClientError::NotRunning { unread: false, .. } => {
-                "--config FILE names the manifest of another server, --socket PATH its socket".to_owned()
+                Some("--config FILE names the manifest of another server, --socket PATH its socket")
             }
-            ClientError::Off { .. } => "remove `control = \"\"` from [server], or use signals".to_owned(),
+            ClientError::Off { .. } => Some("remove `control = \"\"` from [server], or use signals"),
             ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                "only root and the user of the server may control it".to_owned()
+                Some("only root and the user of the server may control it")
             }
-            ClientError::Foreign { .. } => "the server may be of another version; --json shows its reply".to_owned(),
-            ClientError::Connect { .. } | ClientError::Silent { .. } | ClientError::CutOff { .. } => return None,
-        })
+            ClientError::Foreign { .. } => Some("the server may be of another version; --json shows its reply"),
+            ClientError::Connect { .. } | ClientError::Silent { .. } | ClientError::CutOff { .. } => None,
+        }
     }
 }
 
@@ -298,7 +297,7 @@ mod tests {
         let told = |manifest_text: &str| {
             std::fs::write(&manifest, manifest_text).expect("written");
             let error = carry_out(&order, Look::PLAIN).expect_err("an error");
-            (error.to_string(), error.hint().unwrap_or_default())
+            (error.to_string(), error.hint().unwrap_or_default().to_owned())
         };
         let (error, hint) = told("");
         assert_eq!(error, format!("no server runs for {}", manifest.display()));

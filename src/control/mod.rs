@@ -23,6 +23,7 @@ mod socket;
 pub mod status;
 
 pub use bind::{BindError, BindErrorCause};
+pub use client::{ClientError, Order};
 pub use command::{Command, CommandError, LINE_BYTES_MAX, Reply};
 pub use place::{Place, User, default_places};
 pub use socket::{CONNECTIONS_MAX, ConnectionKey, ControlSocket, IDLE_MAX};

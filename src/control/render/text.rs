@@ -102,7 +102,7 @@ pub(super) fn duration(ms: u64) -> String {
 /// The bound of a bucket: `0.1ms`, `25ms`, `2.5s`.
 pub(super) fn bound(us: u64) -> String {
     match us {
-        0..1_000_000 if us % 1000 == 0 => format!("{}ms", us / 1000),
+        0..1_000_000 if us.is_multiple_of(1000) => format!("{}ms", us / 1000),
         0..1_000_000 => {
             let text = format!("{}.{:03}", us / 1000, us % 1000);
             format!("{}ms", text.trim_end_matches('0'))
