@@ -281,6 +281,12 @@ impl ControlSocket {
         }
     }
 
+    /// Whether somebody still waits for the reply to this command.
+    pub fn is_awaited(&self, key: ConnectionKey) -> bool {
+        let connection = self.connections.get(key.place).and_then(Option::as_ref);
+        connection.is_some_and(|connection| connection.generation == key.generation)
+    }
+
     /// Ends connections that have used up their time.
     pub fn handle_timers(&mut self, now: Instant) {
         if let Accepting::Resting { until } = self.accepting
