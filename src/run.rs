@@ -94,11 +94,11 @@ fn serve(
         });
     }
     let (app, worker_binary) = prepare(loaded)?;
-    let bound = bind_all(app.config(), &mut inherited, is_successor)?;
+    let (bound, admin) = bind_all(app.config(), &mut inherited, is_successor)?;
     let settings = Settings::of(app.config(), worker_binary.clone());
     let origin = Origin { overrides, worker_binary, program, directory };
     daemon.before_workers(&mut logs).map_err(|source| RunError::system("let go of the standard error", source))?;
-    let mut reactor = Reactor::new(Parts { app, bound, settings, origin, predecessor, control, daemon, logs })?;
+    let mut reactor = Reactor::new(Parts { app, bound, admin, settings, origin, predecessor, control, daemon, logs })?;
     reactor.run()?;
     drop(held);
     Ok(())
@@ -178,13 +178,17 @@ fn beside_this_program(name: &str) -> Result<PathBuf, RunError> {
     if path.is_file() { Ok(path) } else { Err(RunError::NoWorkerBinary { path }) }
 }
 
-/// Listens on every address of the manifest, on inherited sockets where there are any.
+/// Listens on every address of the manifest, for clients and for administrators, on inherited sockets where there are any.
 ///
 /// # Errors
 ///
 /// An address cannot be bound; or a service manager has opened a socket that is not in the manifest. One of a predecessor that is not in
 /// it any more is let go.
-fn bind_all(config: &Config, inherited: &mut Inherited, is_successor: bool) -> Result<Vec<Bound>, RunError> {
+fn bind_all(
+    config: &Config,
+    inherited: &mut Inherited,
+    is_successor: bool,
+) -> Result<(Vec<Bound>, Vec<Bound>), RunError> {
     let wanted = bind::wanted(config)?;
     let mut sockets: Vec<Option<TcpListener>> = wanted.iter().map(|_| None).collect();
     // A listener that takes any port must not get the socket of one that wants this port.
@@ -195,12 +199,13 @@ fn bind_all(config: &Config, inherited: &mut Inherited, is_successor: bool) -> R
             }
         }
     }
+    let admin = bind::admin(config, |address| inherited.take(address))?;
     if !is_successor {
         inherited.left_over().map_err(RunError::Inherited)?;
     }
     let bound =
         wanted.into_iter().zip(sockets).map(|(wanted, socket)| bind::bind(wanted, socket, config.server.backlog));
-    Ok(bound.collect::<Result<_, _>>()?)
+    Ok((bound.collect::<Result<_, _>>()?, admin))
 }
 
 fn render(diagnostics: &Diagnostics, purpose: Purpose) -> String {

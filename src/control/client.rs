@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::command::{Command, Reply};
-use super::place::{User, default_places};
+use super::place::{User, default_places, with_this_user};
 use super::render::{self, Look};
 use crate::config::{self, Control};
 
@@ -155,12 +155,11 @@ fn candidates(order: &Order) -> Result<(Vec<PathBuf>, bool), ClientError> {
 
 /// The places of this user's server, and then of root's, to be able to say that only root may speak to it.
 fn default_candidates(manifest: &Path) -> Vec<PathBuf> {
-    let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let uid = nix::unistd::geteuid().as_raw();
-    let users =
-        [User { uid, runtime_directory: runtime_directory.as_deref() }, User { uid: 0, runtime_directory: None }];
-    let places = users.into_iter().flat_map(|user| default_places(manifest, user).unwrap_or_default());
-    places.filter(|place| place.check(uid).is_ok()).map(|place| place.path()).collect()
+    with_this_user(|user| {
+        let users = [user, User { uid: 0, runtime_directory: None }];
+        let places = users.into_iter().flat_map(|user| default_places(manifest, user).unwrap_or_default());
+        places.filter(|place| place.check(user.uid).is_ok()).map(|place| place.path()).collect()
+    })
 }
 
 /// The send timeout bounds the connect, too (socket(7)): a Unix socket whose backlog is full would else be waited for without end.

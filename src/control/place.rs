@@ -1,7 +1,7 @@
 //! Owns where the control socket is when the manifest does not say: one place for each manifest, so that `rusmd ctl` finds the server
 //! that was started in the same directory.
 //!
-//! Looks at directories and makes one; opens no socket. `socket` and `client` drive it.
+//! Looks at the environment and at directories, and makes one; opens no socket. `socket` and `client` drive it.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -33,6 +33,12 @@ pub struct User<'a> {
     pub uid: u32,
     /// `$XDG_RUNTIME_DIR`, if it is set.
     pub runtime_directory: Option<&'a Path>,
+}
+
+/// Calls `ask` with the user that this process is.
+pub fn with_this_user<T>(ask: impl FnOnce(User<'_>) -> T) -> T {
+    let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    ask(User { uid: nix::unistd::geteuid().as_raw(), runtime_directory: runtime_directory.as_deref() })
 }
 
 /// The places to try for a manifest, the best first.

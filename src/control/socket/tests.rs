@@ -253,6 +253,10 @@ fn the_manifest_says_where_it_is_or_that_there_is_none() {
     let path = scratch.join("b.sock");
     let socket = ControlSocket::open(&Control::At(path.clone()), &manifest).expect("bound").expect("a socket");
     assert_eq!(socket.path(), path);
-    let error = ControlSocket::open(&Control::At(path), &manifest).expect_err("a refusal");
+    let is_wanted = |control: &Control| ControlSocket::is_wanted_at(&path, control, &manifest);
+    assert!(is_wanted(&Control::At(path.clone())));
+    assert!(!is_wanted(&Control::At(scratch.join("c.sock"))) && !is_wanted(&Control::Off));
+    assert!(!is_wanted(&Control::Default));
+    let error = ControlSocket::open(&Control::At(path.clone()), &manifest).expect_err("a refusal");
     assert!(error.to_string().ends_with("another server answers there"), "{error}");
 }
