@@ -173,7 +173,8 @@ impl Reactor<'_> {
         let ready = self.generations.current().pool.ready();
         let workers = self.generations.current().pool.workers();
         if self.control.waiting.iter().any(|(_, awaited)| matches!(awaited, Awaited::Workers(_))) {
-            let reply = Reply::done(format!("{workers} workers are ready"));
+            let noun = if workers == 1 { "worker is" } else { "workers are" };
+            let reply = Reply::done(format!("{workers} {noun} ready"));
             self.control.settle(|awaited| matches!(awaited, Awaited::Workers(wanted) if ready >= wanted), &reply, now);
         }
     }

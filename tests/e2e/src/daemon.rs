@@ -35,7 +35,6 @@ impl Daemon {
         manifest.add_component_listener(component);
         manifest.set_server("workers", "1");
         manifest.set_server("spare-workers", "0");
-        manifest.set_server("control", "\"control.sock\"");
         manifest.set_log("file", "\"main.log\"");
         let daemon = Daemon { scratch: Scratch::new(), listen: free_address(), manifest };
         daemon.write()
