@@ -7,12 +7,15 @@ use std::net::{SocketAddr, TcpListener};
 use crate::config::Config;
 use crate::sys;
 
+/// Connections to the admin listener that the kernel holds.
+const ADMIN_BACKLOG: usize = 64;
+
 /// An address that a manifest wants served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wanted {
     /// As it is written; its port may be 0, for any.
     pub address: SocketAddr,
-    /// Which `[[serve]]` it is.
+    /// Which `[[serve]]` it is; means nothing for the admin listener.
     pub serve: usize,
     pub connections_max: Option<usize>,
 }
@@ -47,6 +50,20 @@ pub fn bind(wanted: Wanted, inherited: Option<TcpListener>, backlog: usize) -> R
     };
     let address = socket.local_addr().map_err(blame)?;
     Ok(Bound { socket, wanted, address })
+}
+
+/// The sockets of the admin listener: what `inherit` has for an address, or bound.
+pub fn admin(
+    config: &Config,
+    mut inherit: impl FnMut(SocketAddr) -> Option<TcpListener>,
+) -> Result<Vec<Bound>, BindError> {
+    let Some(listen) = &config.server.admin else { return Ok(Vec::new()) };
+    let addresses = listen.addresses().map_err(|source| BindError { address: listen.to_string(), source })?;
+    let bound = addresses.into_iter().map(|address| {
+        let wanted = Wanted { address, serve: 0, connections_max: None };
+        bind(wanted, inherit(address), ADMIN_BACKLOG)
+    });
+    bound.collect()
 }
 
 /// An address cannot be served.

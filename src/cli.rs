@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::config::{LOG_LEVELS, Listen, Overrides, settings};
+use crate::config::{LOG_LEVELS, Listen, MANIFEST, Overrides, settings};
+use crate::control;
 
 /// What rusmd exits with, besides 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +32,8 @@ pub enum Command {
     Daemon(Overrides),
     /// Check the manifest and its components, and exit.
     Check(Overrides),
+    /// Tell a running server something.
+    Control(control::Order),
 }
 
 /// A text that is the whole outcome: help, the version, or what is wrong with the arguments.
@@ -47,7 +50,7 @@ pub struct Answer {
     version,
     about = "Serves HTTP with WebAssembly components, a fresh sandboxed instance for every request",
     disable_help_subcommand = true,
-    override_usage = "rusmd [OPTIONS]\n       rusmd check [OPTIONS]"
+    override_usage = "rusmd [OPTIONS]\n       rusmd check [OPTIONS]\n       rusmd ctl [--config FILE] [--socket PATH] [--json] COMMAND"
 )]
 struct Line {
     #[command(subcommand)]
@@ -63,6 +66,45 @@ struct Line {
 enum Action {
     /// Check the manifest and every component, print the routes, and exit
     Check,
+    /// Ask or tell the running server of the manifest: status, workers, reload, stop, scale, reopen, upgrade
+    Ctl(ControlFlags),
+}
+
+#[derive(Args, Debug)]
+struct ControlFlags {
+    /// The server's control socket [default: as its manifest says]
+    #[arg(long, value_name = "PATH", global = true)]
+    socket: Option<PathBuf>,
+    /// Print the server's answer as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    order: Order,
+}
+
+#[derive(Subcommand, Clone, Copy, Debug)]
+enum Order {
+    /// Show what the server does
+    Status,
+    /// Show its workers alone
+    Workers,
+    /// Load the manifest and the components anew, and wait until they serve
+    Reload,
+    /// Finish what is in flight, and stop
+    Stop {
+        /// Stop as soon as it can be done cleanly
+        #[arg(long)]
+        now: bool,
+    },
+    /// Have this many workers
+    Scale {
+        #[arg(value_name = "N", value_parser = workers)]
+        count: usize,
+    },
+    /// Open the log files anew
+    Reopen,
+    /// Replace the program by the one that is at its path now, and wait until that serves
+    Upgrade,
 }
 
 /// The flags, which go before the manifest.
@@ -108,6 +150,7 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         None if line.daemon => Command::Daemon(overrides),
         None => Command::Serve(overrides),
         Some(Action::Check) => Command::Check(overrides),
+        Some(Action::Ctl(flags)) => Command::Control(control_order(flags, overrides)?),
     })
 }
 
@@ -120,6 +163,28 @@ impl Failure {
             _ => Failure::Runtime,
         }
     }
+}
+
+/// Flags for a server mean nothing to one that runs: refused, so that nobody believes that they have had an effect.
+fn control_order(flags: ControlFlags, overrides: Overrides) -> Result<control::Order, Answer> {
+    let ControlFlags { socket, json, order } = flags;
+    let config = overrides.config.clone();
+    if overrides != (Overrides { config: config.clone(), ..Overrides::default() }) {
+        let message = "of a server's flags, `rusmd ctl` takes only --config";
+        let mut parser = <Line as clap::CommandFactory>::command();
+        return Err(answer(&parser.error(clap::error::ErrorKind::ArgumentConflict, message)));
+    }
+    let command = match order {
+        Order::Status => control::Command::Status,
+        Order::Workers => control::Command::Workers,
+        Order::Reload => control::Command::Reload,
+        Order::Stop { now: false } => control::Command::Stop,
+        Order::Stop { now: true } => control::Command::StopNow,
+        Order::Scale { count } => control::Command::Scale(count),
+        Order::Reopen => control::Command::Reopen,
+        Order::Upgrade => control::Command::Upgrade,
+    };
+    Ok(control::Order { manifest: config.unwrap_or_else(|| MANIFEST.into()), socket, command, json })
 }
 
 impl From<Failure> for ExitCode {
@@ -190,6 +255,46 @@ mod tests {
         assert_eq!(run(&after), Ok(Command::Check(expected.clone())));
         let before: Vec<_> = all.iter().copied().chain(std::iter::once("check")).collect();
         assert_eq!(run(&before), Ok(Command::Check(expected)));
+    }
+
+    #[test]
+    fn every_command_for_a_running_server_can_be_said() {
+        let order = |command| control::Order { manifest: "rusm.toml".into(), socket: None, command, json: false };
+        let table: [(&[&str], control::Command); 8] = [
+            (&["status"], control::Command::Status),
+            (&["workers"], control::Command::Workers),
+            (&["reload"], control::Command::Reload),
+            (&["stop"], control::Command::Stop),
+            (&["stop", "--now"], control::Command::StopNow),
+            (&["scale", "7"], control::Command::Scale(7)),
+            (&["reopen"], control::Command::Reopen),
+            (&["upgrade"], control::Command::Upgrade),
+        ];
+        for (words, command) in table {
+            let line: Vec<_> = std::iter::once("ctl").chain(words.iter().copied()).collect();
+            assert_eq!(run(&line), Ok(Command::Control(order(command))));
+        }
+        let all = control::Order {
+            manifest: "a.toml".into(),
+            socket: Some("s".into()),
+            json: true,
+            ..order(control::Command::Status)
+        };
+        for line in [
+            ["ctl", "--config", "a.toml", "--socket", "s", "--json", "status"],
+            ["ctl", "status", "--json", "--socket", "s", "-c", "a.toml"],
+        ] {
+            assert_eq!(run(&line), Ok(Command::Control(all.clone())));
+        }
+    }
+
+    #[test]
+    fn what_a_running_server_cannot_be_told_is_refused() {
+        assert!(refused(&["ctl", "statsu"]).contains("hint: a similar subcommand exists: 'status'"));
+        assert!(refused(&["ctl", "scale", "0"]).contains("must be from 1 to 1024"));
+        assert!(refused(&["ctl", "status", "--workers", "3"]).contains("takes only --config"));
+        assert!(refused(&["--socket", "s"]).contains("unexpected argument '--socket'"));
+        assert!(run(&["ctl"]).is_err() && run(&["ctl", "scale"]).is_err());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::bind::{self, BindError, Bound};
 use crate::cli::{Command, Failure};
 use crate::compile::{self, CompileError};
 use crate::config::{self, Config, Diagnostics, Loaded, Overrides, Purpose, Server};
+use crate::control::render::Look;
+use crate::control::{ClientError, Order, client};
 use crate::daemon::{self, Daemon, Detached, Inherited, InheritedError, Notify, Pidfile, PidfileError};
 use crate::handover::{Estate, Handover};
 use crate::logs::{Logs, LogsError};
@@ -27,6 +29,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Serve(overrides) => start(overrides, false),
         Command::Daemon(overrides) => start(overrides, true),
         Command::Check(overrides) => conclude(check(overrides), None),
+        Command::Control(order) => conclude(control(order), None),
     }
 }
 
@@ -94,11 +97,11 @@ fn serve(
         });
     }
     let (app, worker_binary) = prepare(loaded)?;
-    let bound = bind_all(app.config(), &mut inherited, is_successor)?;
+    let (bound, admin) = bind_all(app.config(), &mut inherited, is_successor)?;
     let settings = Settings::of(app.config(), worker_binary.clone());
     let origin = Origin { overrides, worker_binary, program, directory };
     daemon.before_workers(&mut logs).map_err(|source| RunError::system("let go of the standard error", source))?;
-    let mut reactor = Reactor::new(Parts { app, bound, settings, origin, predecessor, control, daemon, logs })?;
+    let mut reactor = Reactor::new(Parts { app, bound, admin, settings, origin, predecessor, control, daemon, logs })?;
     reactor.run()?;
     drop(held);
     Ok(())
@@ -140,6 +143,19 @@ fn check(overrides: &Overrides) -> Result<(), RunError> {
     Ok(())
 }
 
+fn control(order: &Order) -> Result<(), RunError> {
+    let is_terminal = io::stdout().is_terminal();
+    let look = Look {
+        columns: sys::terminal_columns().filter(|_| is_terminal).unwrap_or(Look::PLAIN.columns),
+        // https://no-color.org
+        colour: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    };
+    let outcome = client::carry_out(order, look).map_err(RunError::Control)?;
+    // A closed standard output leaves the exit code.
+    let _ = io::stdout().write_all(outcome.text.as_bytes());
+    outcome.refused.map_or(Ok(()), |reason| Err(RunError::Refused { reason }))
+}
+
 fn load(overrides: &Overrides, purpose: Purpose) -> Result<Loaded, RunError> {
     config::load(overrides).map_err(|diagnostics| RunError::manifest(&diagnostics, purpose))
 }
@@ -165,13 +181,17 @@ fn beside_this_program(name: &str) -> Result<PathBuf, RunError> {
     if path.is_file() { Ok(path) } else { Err(RunError::NoWorkerBinary { path }) }
 }
 
-/// Listens on every address of the manifest, on inherited sockets where there are any.
+/// Listens on every address of the manifest, for clients and for administrators, on inherited sockets where there are any.
 ///
 /// # Errors
 ///
 /// An address cannot be bound; or a service manager has opened a socket that is not in the manifest. One of a predecessor that is not in
 /// it any more is let go.
-fn bind_all(config: &Config, inherited: &mut Inherited, is_successor: bool) -> Result<Vec<Bound>, RunError> {
+fn bind_all(
+    config: &Config,
+    inherited: &mut Inherited,
+    is_successor: bool,
+) -> Result<(Vec<Bound>, Vec<Bound>), RunError> {
     let wanted = bind::wanted(config)?;
     let mut sockets: Vec<Option<TcpListener>> = wanted.iter().map(|_| None).collect();
     // A listener that takes any port must not get the socket of one that wants this port.
@@ -182,12 +202,13 @@ fn bind_all(config: &Config, inherited: &mut Inherited, is_successor: bool) -> R
             }
         }
     }
+    let admin = bind::admin(config, |address| inherited.take(address))?;
     if !is_successor {
         inherited.left_over().map_err(RunError::Inherited)?;
     }
     let bound =
         wanted.into_iter().zip(sockets).map(|(wanted, socket)| bind::bind(wanted, socket, config.server.backlog));
-    Ok(bound.collect::<Result<_, _>>()?)
+    Ok((bound.collect::<Result<_, _>>()?, admin))
 }
 
 fn render(diagnostics: &Diagnostics, purpose: Purpose) -> String {
@@ -219,6 +240,12 @@ enum RunError {
     },
     Reactor(ReactorError),
     Check(check::CheckError),
+    /// `rusmd ctl` has had no answer.
+    Control(ClientError),
+    /// The server has said no.
+    Refused {
+        reason: String,
+    },
 }
 
 impl RunError {
@@ -243,7 +270,9 @@ impl RunError {
             | RunError::Bind(_)
             | RunError::System { .. }
             | RunError::Reactor(_)
-            | RunError::Check(_) => Failure::Runtime,
+            | RunError::Check(_)
+            | RunError::Control(_)
+            | RunError::Refused { .. } => Failure::Runtime,
         }
     }
 
@@ -259,7 +288,9 @@ impl RunError {
                 Some("the address in `listen` must be the socket's to the letter: one for [::] is not one for 0.0.0.0")
             }
             RunError::Pidfile(PidfileError::Held { .. }) => Some("stop that one first, or name another pidfile"),
+            RunError::Control(error) => error.hint(),
             RunError::Manifest(_)
+            | RunError::Refused { .. }
             | RunError::Directory { .. }
             | RunError::Inherited(_)
             | RunError::Logs(_)
@@ -288,6 +319,8 @@ impl fmt::Display for RunError {
             RunError::System { what, source } => write!(f, "error: cannot {what}: {source}")?,
             RunError::Reactor(error) => write!(f, "error: {}", chain(error))?,
             RunError::Check(error) => write!(f, "error: {}", chain(error))?,
+            RunError::Control(error) => write!(f, "error: {}", chain(error))?,
+            RunError::Refused { reason } => write!(f, "error: {reason}")?,
         }
         match self.hint() {
             Some(hint) => writeln!(f, "\nhint: {hint}"),

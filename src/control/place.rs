@@ -1,7 +1,7 @@
 //! Owns where the control socket is when the manifest does not say: one place for each manifest, so that `rusmd ctl` finds the server
 //! that was started in the same directory.
 //!
-//! Looks at directories and makes one; opens no socket. `socket` and `client` drive it.
+//! Looks at the environment and at directories, and makes one; opens no socket. `socket` and `client` drive it.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -35,6 +35,12 @@ pub struct User<'a> {
     pub runtime_directory: Option<&'a Path>,
 }
 
+/// Calls `ask` with the user that this process is.
+pub fn with_this_user<T>(ask: impl FnOnce(User<'_>) -> T) -> T {
+    let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    ask(User { uid: nix::unistd::geteuid().as_raw(), runtime_directory: runtime_directory.as_deref() })
+}
+
 /// The places to try for a manifest, the best first.
 ///
 /// Root has one, whatever its environment: a server that an init script has started is found from a login shell. Others have two, for
@@ -60,19 +66,30 @@ impl Place {
         self.directory.join(&self.name)
     }
 
-    /// Makes sure that the directory is there and can be trusted.
+    /// Makes the directory, where it is one that we make, and checks it.
     ///
     /// # Errors
     ///
-    /// It cannot.
+    /// It cannot be made, or not be trusted.
     pub fn prepare(&self, uid: u32) -> io::Result<()> {
-        match self.trust {
-            Trust::System => return Ok(()),
-            Trust::Private => {}
-            Trust::PrivateMade => match DirBuilder::new().mode(0o700).create(&self.directory) {
+        if self.trust == Trust::PrivateMade {
+            match DirBuilder::new().mode(0o700).create(&self.directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 Ok(()) | Err(_) => {}
-            },
+            }
+        }
+        self.check(uid)
+    }
+
+    /// Makes sure that nobody else can have put a socket there.
+    ///
+    /// # Errors
+    ///
+    /// Somebody can, or there is no such directory.
+    pub fn check(&self, uid: u32) -> io::Result<()> {
+        match self.trust {
+            Trust::System => return Ok(()),
+            Trust::Private | Trust::PrivateMade => {}
         }
         // Not followed: a link here was made by somebody else, and could be changed by somebody else.
         let found = self.directory.symlink_metadata()?;

@@ -24,7 +24,7 @@ use mio::{Interest, Registry, Token};
 
 use super::bind::{self, BindError, BindErrorCause, Identity};
 use super::command::{Command, CommandError, LINE_BYTES_MAX, Reply};
-use super::place::{Place, User, default_places};
+use super::place::{Place, default_places, with_this_user};
 use crate::config::Control;
 use crate::sys;
 
@@ -120,6 +120,18 @@ impl ControlSocket {
                 ControlSocket::bind(&absolute).map(Some)
             }
             Control::Default => open_default(manifest).map(Some),
+        }
+    }
+
+    /// Whether a socket at this path, which another supervisor has made, is the one that this manifest asks for.
+    pub fn is_wanted_at(path: &Path, control: &Control, manifest: &Path) -> bool {
+        match control {
+            Control::Off => false,
+            Control::At(wanted) => std::path::absolute(wanted).is_ok_and(|wanted| wanted == path),
+            Control::Default => {
+                let places = with_this_user(|user| default_places(manifest, user)).unwrap_or_default();
+                places.iter().any(|place| place.path() == path)
+            }
         }
     }
 
@@ -281,6 +293,12 @@ impl ControlSocket {
         }
     }
 
+    /// Whether somebody still waits for the reply to this command.
+    pub fn is_awaited(&self, key: ConnectionKey) -> bool {
+        let connection = self.connections.get(key.place).and_then(Option::as_ref);
+        connection.is_some_and(|connection| connection.generation == key.generation)
+    }
+
     /// Ends connections that have used up their time.
     pub fn handle_timers(&mut self, now: Instant) {
         if let Accepting::Resting { until } = self.accepting
@@ -383,11 +401,9 @@ fn turn_away(stream: &mut UnixStream, why: &str) {
 }
 
 fn open_default(manifest: &Path) -> Result<ControlSocket, BindError> {
-    let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let uid = nix::unistd::geteuid().as_raw();
-    let user = User { uid, runtime_directory: runtime_directory.as_deref() };
     let failure = |error: io::Error| BindError { path: manifest.to_owned(), cause: error.into() };
-    let places = default_places(manifest, user).map_err(failure)?;
+    let (uid, places) = with_this_user(|user| (user.uid, default_places(manifest, user)));
+    let places = places.map_err(failure)?;
     let mut last = failure(io::ErrorKind::NotFound.into());
     for place in &places {
         match open_place(place, uid) {

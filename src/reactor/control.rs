@@ -8,7 +8,7 @@ use std::time::Instant;
 use mio::Registry;
 
 use crate::app::App;
-use crate::config;
+use crate::config::{self, Config};
 use crate::control::{Command, ConnectionKey, ControlSocket, Reply};
 
 use super::clock::Clock;
@@ -25,7 +25,17 @@ const LISTENER: usize = 0;
 pub(super) struct Control {
     socket: Option<ControlSocket>,
     waiting: Vec<(ConnectionKey, Awaited)>,
-    is_handed_over: bool,
+    standing: Standing,
+}
+
+/// Whose the socket is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// Inherited, and the predecessor's until this process serves.
+    Heir,
+    Owner,
+    /// A successor has it.
+    HandedOver,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,18 +47,20 @@ enum Awaited {
 }
 
 impl Control {
-    /// Opens what the manifest wants.
+    /// Opens what the manifest wants, or takes what a predecessor leaves.
     ///
     /// # Errors
     ///
     /// The manifest names a socket that cannot be made. Where nobody has asked for it, that is a warning.
     pub fn open(app: &App, inherited: Option<(OwnedFd, PathBuf)>, registry: &Registry) -> io::Result<Control> {
-        let config = app.config();
+        let Config { manifest, server, .. } = app.config();
+        let inherited = inherited.filter(|(_, path)| ControlSocket::is_wanted_at(path, &server.control, manifest));
+        let is_heir = inherited.is_some();
         let opened = match inherited {
             Some((fd, path)) => ControlSocket::from_fd(fd, &path).map(Some),
-            None => ControlSocket::open(&config.server.control, &config.manifest),
+            None => ControlSocket::open(&server.control, manifest),
         };
-        let socket = match (opened, &config.server.control) {
+        let socket = match (opened, &server.control) {
             (Ok(socket), _) => socket,
             (Err(error), config::Control::Default) => {
                 log::warn!("there is no control socket: {}", report::chain(&error));
@@ -56,11 +68,23 @@ impl Control {
             }
             (Err(error), _) => return Err(io::Error::other(report::chain(&error))),
         };
-        let mut control = Control { socket, waiting: Vec::new(), is_handed_over: false };
-        if let Some(socket) = &mut control.socket {
-            socket.register(registry, Source::Control(LISTENER).token(), |place| Source::Control(place + 1).token())?;
+        let mut control = Control { socket, waiting: Vec::new(), standing: Standing::Heir };
+        if !is_heir {
+            control.take_over(registry)?;
         }
         Ok(control)
+    }
+
+    /// Begins to accept commands, unless that is done.
+    pub fn take_over(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.standing != Standing::Heir {
+            return Ok(());
+        }
+        self.standing = Standing::Owner;
+        if let Some(socket) = &mut self.socket {
+            socket.register(registry, Source::Control(LISTENER).token(), |place| Source::Control(place + 1).token())?;
+        }
+        Ok(())
     }
 
     pub fn has_work(&self) -> bool {
@@ -88,7 +112,7 @@ impl Control {
     /// The socket's file goes with the server.
     pub fn remove(&self) {
         if let Some(socket) = &self.socket
-            && !self.is_handed_over
+            && self.standing == Standing::Owner
         {
             socket.remove();
         }
@@ -101,7 +125,7 @@ impl Control {
 
     /// A successor has it now.
     pub fn hand_over(&mut self, registry: &Registry) {
-        self.is_handed_over = true;
+        self.standing = Standing::HandedOver;
         if let Some(socket) = &mut self.socket {
             socket.stop_accepting(registry);
         }
@@ -110,6 +134,13 @@ impl Control {
     fn reply(&mut self, key: ConnectionKey, reply: &Reply, now: Instant) {
         if let Some(socket) = &mut self.socket {
             socket.reply(key, reply, now);
+        }
+    }
+
+    /// Who has left waits for nothing.
+    fn forget_who_left(&mut self) {
+        if let Some(socket) = &self.socket {
+            self.waiting.retain(|(key, _)| socket.is_awaited(*key));
         }
     }
 
@@ -134,10 +165,16 @@ impl Reactor<'_> {
         while let Some((key, command)) = self.control.socket.as_mut().and_then(ControlSocket::poll_command) {
             self.handle_command(key, command, now);
         }
+        self.control.forget_who_left();
+        if self.phase != Phase::Serving {
+            let reply = Reply::failed("the server stops");
+            self.control.settle(|awaited| matches!(awaited, Awaited::Workers(_)), &reply, now);
+        }
         let ready = self.generations.current().pool.ready();
         let workers = self.generations.current().pool.workers();
         if self.control.waiting.iter().any(|(_, awaited)| matches!(awaited, Awaited::Workers(_))) {
-            let reply = Reply::done(format!("{workers} workers are ready"));
+            let noun = if workers == 1 { "worker is" } else { "workers are" };
+            let reply = Reply::done(format!("{workers} {noun} ready"));
             self.control.settle(|awaited| matches!(awaited, Awaited::Workers(wanted) if ready >= wanted), &reply, now);
         }
     }

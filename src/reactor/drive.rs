@@ -245,7 +245,7 @@ fn pass_on(
 }
 
 /// Tells a client for which there is no place so, if its socket takes that at once, and closes.
-fn turn_away(mut stream: TcpStream) {
+pub(super) fn turn_away(mut stream: TcpStream) {
     const BUSY: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 21\r\n\
         Content-Type: text/plain\r\n\r\ntoo many connections\n";

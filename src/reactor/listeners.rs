@@ -259,7 +259,7 @@ impl Listener {
 }
 
 /// accept(2): errors of the one connection are passed over; those of the process call for a rest, or the loop would spin.
-fn accept_error(error: &io::Error, now: Instant) -> Option<Instant> {
+pub(super) fn accept_error(error: &io::Error, now: Instant) -> Option<Instant> {
     match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
             log::error!("cannot accept connections for now: {error}");

@@ -8,6 +8,7 @@
 //! are no globals: several reactors can run side by side, each with its own listeners, clients and workers.
 
 mod account;
+mod admin;
 mod backend;
 mod clients;
 mod clock;
@@ -90,6 +91,8 @@ enum Phase {
 pub struct Parts<'d> {
     pub app: App,
     pub bound: Vec<Bound>,
+    /// Where metrics are to be had.
+    pub admin: Vec<Bound>,
     pub settings: Settings,
     pub origin: Origin,
     /// The supervisor that this one takes over from.
@@ -114,6 +117,7 @@ pub struct Reactor<'d> {
     predecessor: Option<Handover>,
     is_stopping_fast: bool,
     control: control::Control,
+    admin: admin::Admin,
     origin: Origin,
     daemon: &'d mut Daemon,
     logs: Logs,
@@ -162,7 +166,7 @@ impl std::error::Error for ReactorError {
 impl<'d> Reactor<'d> {
     /// Takes over listening sockets and the application. Nothing is accepted before the first worker is ready.
     pub fn new(parts: Parts<'d>) -> Result<Reactor<'d>, ReactorError> {
-        let Parts { app, bound, settings, origin, predecessor, control, daemon, logs } = parts;
+        let Parts { app, bound, admin, settings, origin, predecessor, control, daemon, logs } = parts;
         let system = |what| move |source| ReactorError::System { what, source };
         let poll = Poll::new().map_err(system("make a poll"))?;
         crate::sys::adopt_orphans().map_err(system("become the parent of workers"))?;
@@ -176,6 +180,10 @@ impl<'d> Reactor<'d> {
         date.refresh(clock, &context);
         let control =
             control::Control::open(&app, control, poll.registry()).map_err(system("make the control socket"))?;
+        let mut admin = admin::Admin::new(admin);
+        if predecessor.is_none() {
+            admin.open(poll.registry()).map_err(system("wait for connections to the admin listener"))?;
+        }
         Ok(Reactor {
             poll,
             signals,
@@ -188,6 +196,7 @@ impl<'d> Reactor<'d> {
             predecessor,
             is_stopping_fast: false,
             control,
+            admin,
             origin,
             daemon,
             logs,
@@ -252,7 +261,8 @@ impl<'d> Reactor<'d> {
         let has_work = self.clients.have_work()
             || self.generations.iter().any(backend::Backend::has_work)
             || (self.listeners.have_work() && self.phase == Phase::Serving)
-            || self.control.has_work();
+            || self.control.has_work()
+            || self.admin.has_work();
         if has_work { Some(now) } else { self.next_deadline(now) }
     }
 
@@ -279,6 +289,7 @@ impl<'d> Reactor<'d> {
             self.reload.as_ref().and_then(Reload::deadline),
             self.upgrade.as_ref().and_then(Upgrade::deadline),
             self.control.next_deadline(),
+            self.admin.next_deadline(),
             self.logs.next_deadline(now),
         ]
         .into_iter()
@@ -331,6 +342,8 @@ impl<'d> Reactor<'d> {
             }
             Some(Source::Compiler) => self.handle_compiler(now),
             Some(Source::Control(place)) => self.control.handle_event(place, event, now),
+            Some(Source::AdminListener(index)) => self.admin.handle_listener_event(index),
+            Some(Source::Admin(place)) => self.admin.handle_event(place, event),
             Some(Source::SuccessorLink) => self.handle_successor(now),
             Some(Source::SuccessorProcess) => self.handle_successor_process(now),
             Some(Source::Predecessor) => self.handle_predecessor(now),
@@ -388,6 +401,7 @@ impl<'d> Reactor<'d> {
         self.listeners.handle_timers(now);
         self.clients.handle_timers(now);
         self.control.handle_timers(now);
+        self.admin.handle_timers(now);
         for backend in self.generations.iter_mut() {
             // Each once a turn, whatever it is armed for again.
             let due: Vec<_> = std::iter::from_fn(|| backend.timers.pop(now)).collect();
@@ -418,6 +432,7 @@ impl<'d> Reactor<'d> {
         self.advance_reload(now);
         self.generations.wind_down(&mut self.clients, self.poll.registry(), now);
         self.handle_commands(clock);
+        self.serve_admin(now);
         self.kill_overdue_successor(now);
         self.hand_over_clients(now);
         self.advance_phase(now);
@@ -432,6 +447,10 @@ impl<'d> Reactor<'d> {
         }
         for address in self.listeners.addresses() {
             report::listening(address);
+        }
+        let registry = self.poll.registry();
+        if let Err(error) = self.control.take_over(registry).and_then(|()| self.admin.open(registry)) {
+            log::error!("cannot wait for operators: {error}");
         }
         self.daemon
             .handle_serving(&mut self.logs)

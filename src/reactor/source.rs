@@ -24,6 +24,9 @@ pub enum Source {
     /// The output of the compiler that a reload waits for.
     Compiler,
     Control(usize),
+    AdminListener(usize),
+    /// A connection to it.
+    Admin(usize),
     /// The link to the supervisor that takes over, or its process.
     SuccessorLink,
     SuccessorProcess,
@@ -50,6 +53,8 @@ impl Source {
             Source::SuccessorLink => (9, none, 0),
             Source::SuccessorProcess => (10, none, 0),
             Source::Predecessor => (11, none, 0),
+            Source::AdminListener(index) => (12, none, index),
+            Source::Admin(index) => (13, none, index),
         };
         let generation = generation.0 as usize & ((1 << GENERATION_BITS) - 1);
         Token(((index << GENERATION_BITS | generation) << KIND_BITS) | kind)
@@ -74,6 +79,8 @@ impl Source {
             9 => Source::SuccessorLink,
             10 => Source::SuccessorProcess,
             11 => Source::Predecessor,
+            12 => Source::AdminListener(index),
+            13 => Source::Admin(index),
             _ => return None,
         })
     }
@@ -100,6 +107,8 @@ mod tests {
             Source::SuccessorLink,
             Source::SuccessorProcess,
             Source::Predecessor,
+            Source::AdminListener(3),
+            Source::Admin(15),
         ] {
             assert_eq!(Source::of(source.token()), Some(source));
         }

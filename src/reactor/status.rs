@@ -1,5 +1,6 @@
 //! Fills the status of the server, when somebody asks for it.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::blame::{Cause, Standing as BlameStanding};
@@ -22,7 +23,7 @@ impl Reactor<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             build: rusmd_proto::BUILD.to_owned(),
             pid: std::process::id() as i32,
-            manifest: config.manifest.display().to_string(),
+            manifest: absolute(&config.manifest),
             state: self.server_state(),
             uptime_ms: milliseconds(now.saturating_duration_since(self.started_at)),
             generation: current.number,
@@ -195,6 +196,11 @@ fn left(standing: BlameStanding) -> Option<u64> {
         BlameStanding::Refused { left } => Some(milliseconds(left)),
         BlameStanding::Due | BlameStanding::OnTrial { .. } | BlameStanding::Loading => Some(0),
     }
+}
+
+/// A path that means the same in every directory.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -81,7 +81,8 @@ impl Reactor<'_> {
     fn start_successor(&mut self, now: Instant) -> io::Result<Upgrade> {
         let (handover, theirs) = Handover::pair()?;
         let pidfile = self.daemon.pidfile().map(|pidfile| (pidfile.as_fd(), pidfile.path().to_owned()));
-        handover.send_estate(self.listeners.sockets(), pidfile, self.control.inheritance())?;
+        let listeners = self.listeners.sockets().chain(self.admin.sockets());
+        handover.send_estate(listeners, pidfile, self.control.inheritance())?;
         let process = sys::spawn_successor(&self.origin.program, &self.origin.directory, &theirs)?;
         let registry = self.poll.registry();
         let interest = Interest::READABLE;
@@ -117,6 +118,7 @@ impl Reactor<'_> {
         log::info!("upgrade: process {pid} serves; this one finishes what it has");
         self.listeners.close(self.poll.registry());
         self.control.hand_over(self.poll.registry());
+        self.admin.close(self.poll.registry());
         self.conclude_upgrade(Ok(pid), now);
         // What is in flight is bounded by the clients' and the handlers' own timeouts. Nobody waits for the end of this process.
         self.phase = Phase::Draining { until: now + Duration::from_secs(u64::from(u32::MAX)) };

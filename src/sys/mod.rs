@@ -15,6 +15,7 @@ mod page;
 mod process;
 mod socket;
 mod spawn;
+mod terminal;
 mod usage;
 
 pub use daemon::{Side, leave_session};
@@ -28,4 +29,5 @@ pub use page::SharedPage;
 pub use process::{Exit, Process, Usage, adopt_orphans, keep_ended_children, monotonic_ns, reap_strangers};
 pub use socket::{bind_private, bind_tcp, packet_pair, peer_uid, reset_on_close};
 pub use spawn::{OurEnds, SpawnError, Spawned, TheirEnds, make_ends, spawn_successor, spawn_template};
+pub use terminal::terminal_columns;
 pub use usage::LiveUsage;

@@ -108,6 +108,7 @@ fn a_command_gets_its_reply_whenever_it_comes_and_then_the_end() {
     server.now += IDLE_MAX * 100;
     server.turn();
     assert_eq!((server.open(), server.socket.next_deadline()), (1, None), "the reactor may take its time");
+    assert!(server.socket.is_awaited(key));
     server.socket.reply(key, &Reply::done("well"), server.now);
     assert_eq!(server.open(), 0);
     let mut rest = String::new();
@@ -147,6 +148,7 @@ fn who_sends_a_command_and_leaves_is_obeyed() {
     let (key, command) = server.until(ControlSocket::poll_command);
     assert_eq!(command, Command::Reload);
     server.until_open(0);
+    assert!(!server.socket.is_awaited(key));
     let _other = server.connect();
     server.until_open(1);
     server.socket.reply(key, &Reply::done("nobody hears it"), server.now);
@@ -251,6 +253,10 @@ fn the_manifest_says_where_it_is_or_that_there_is_none() {
     let path = scratch.join("b.sock");
     let socket = ControlSocket::open(&Control::At(path.clone()), &manifest).expect("bound").expect("a socket");
     assert_eq!(socket.path(), path);
-    let error = ControlSocket::open(&Control::At(path), &manifest).expect_err("a refusal");
+    let is_wanted = |control: &Control| ControlSocket::is_wanted_at(&path, control, &manifest);
+    assert!(is_wanted(&Control::At(path.clone())));
+    assert!(!is_wanted(&Control::At(scratch.join("c.sock"))) && !is_wanted(&Control::Off));
+    assert!(!is_wanted(&Control::Default));
+    let error = ControlSocket::open(&Control::At(path.clone()), &manifest).expect_err("a refusal");
     assert!(error.to_string().ends_with("another server answers there"), "{error}");
 }

@@ -10,6 +10,7 @@ mod cache;
 mod cli;
 mod common;
 mod contract;
+mod control;
 mod daemon;
 mod http;
 mod hung;

@@ -38,7 +38,6 @@ impl Daemon {
         manifest.add_component_listener(component);
         manifest.set_server("workers", "1");
         manifest.set_server("spare-workers", "0");
-        manifest.set_server("control", "\"control.sock\"");
         manifest.set_log("file", "\"main.log\"");
         let (component, program) = (component.to_owned(), paths::binary("rusmd"));
         let daemon = Daemon { scratch: Scratch::new(), listen: free_address(), manifest, component, program };

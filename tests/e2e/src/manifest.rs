@@ -37,10 +37,11 @@ struct Component {
 }
 
 impl Manifest {
-    /// Two workers, an address of the system's choice, the shared compile cache.
+    /// Two workers, an address of the system's choice, the shared compile cache, a control socket beside the manifest.
     pub fn new() -> Manifest {
         let mut manifest = Manifest::default();
         manifest.set_server("workers", "2");
+        manifest.set_server("control", "\"control.sock\"");
         manifest.set_server("cache-dir", &format!("{:?}", paths::cache().display().to_string()));
         manifest
     }
@@ -48,6 +49,11 @@ impl Manifest {
     /// Sets a key of `[server]` to a value in TOML.
     pub fn set_server(&mut self, key: &str, value: &str) {
         self.server.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Leaves a key of `[server]` at rusmd's own default.
+    pub fn unset_server(&mut self, key: &str) {
+        self.server.remove(key);
     }
 
     /// Sets a key of `[log]` to a value in TOML.

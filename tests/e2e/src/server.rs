@@ -110,6 +110,12 @@ impl Setup {
         self
     }
 
+    /// Leaves a key of `[server]` at rusmd's own default.
+    pub fn without_server(mut self, key: &str) -> Setup {
+        self.manifest.unset_server(key);
+        self
+    }
+
     /// A key of `[log]`, with its value in TOML.
     pub fn log(mut self, key: &str, value: &str) -> Setup {
         self.manifest.set_log(key, value);
@@ -156,6 +162,12 @@ impl Setup {
         }
         server.baseline = server.settle();
         server
+    }
+
+    /// Starts `rusmd` and does not wait until it serves. The test has to see to its end.
+    #[track_caller]
+    pub fn start_unready(self) -> Server {
+        self.spawn()
     }
 
     /// Starts `rusmd`, which is expected to refuse, and returns its exit status and all that it printed.
