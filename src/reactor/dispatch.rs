@@ -182,7 +182,9 @@ impl Backend {
         let id = self.pool.request(slot)?;
         let request = self.requests.get(id)?;
         let Stage::Sent { .. } = request.stage else { return None };
-        let is_taken_up = worker(&mut self.workers, slot)?.page.is_offer_settled();
+        // The word may be about the request that is offered behind it, which is sent only when this one has been taken up.
+        let is_next_offered = self.pool.offered(slot).is_some();
+        let is_taken_up = is_next_offered || worker(&mut self.workers, slot)?.page.is_offer_settled();
         if is_taken_up || !may_be_sent_again(request) { None } else { Some(request.trace.handed? + TAKE_UP_PATIENCE) }
     }
 
