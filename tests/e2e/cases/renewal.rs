@@ -89,9 +89,7 @@ fn fifty_reloads_and_twenty_upgrades_under_load_fail_no_request() {
                     assert_eq!(daemon.running_pid(), before);
                 } else {
                     upgrades += 1;
-                    wait::until("the successor has written its pid", || {
-                        daemon.pid().is_some_and(|pid| pid != before)
-                    });
+                    wait::until("the successor has written its pid", || daemon.pid().is_some_and(|pid| pid != before));
                 }
             }
         }
@@ -110,7 +108,10 @@ fn a_broken_manifest_is_refused_with_its_reason_and_changes_nothing() {
         ("workers = 0\n", "is out of range"),
         ("wrokers = 1\n", "unknown key"),
         ("worker", "invalid TOML"),
-        ("[components.x]\nsource = \"gone.wasm\"\n[[serve]]\nlisten = \"127.0.0.1:0\"\ncomponent = \"x\"\n", "gone.wasm"),
+        (
+            "[components.x]\nsource = \"gone.wasm\"\n[[serve]]\nlisten = \"127.0.0.1:0\"\ncomponent = \"x\"\n",
+            "gone.wasm",
+        ),
     ];
     for (count, (text, reason)) in broken.into_iter().enumerate() {
         let manifest = match text.strip_prefix("[components.x]") {
