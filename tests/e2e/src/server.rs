@@ -371,8 +371,9 @@ impl Server {
         let (mut last, mut looks) = (self.present(), 0);
         let settled = wait::poll(SOON, || {
             let present = self.present();
-            let all_executed = present.workers > 0 && process::children(self.pid()).len() == present.workers;
-            looks = if present == last && all_executed { looks + 1 } else { 0 };
+            // A template between two executions has still the supervisor's name, and a worker in mid-fork its template's.
+            let all_named = process::children(self.pid()).len() == present.workers + 1;
+            looks = if present == last && present.workers > 0 && all_named { looks + 1 } else { 0 };
             last = present;
             (looks == SETTLED_LOOKS).then_some(present)
         });
