@@ -102,6 +102,24 @@ fn a_manifest_with_an_unknown_user_is_refused_with_its_place() {
 }
 
 #[test]
+fn workers_are_the_user_that_the_manifest_names_and_only_root_can_have_it_so() {
+    let daemon = place().server("user", "\"4711\"").server("group", "\"4712\"");
+    let output = run(daemon.command().arg("--daemon"));
+    if process::user(process_id()) != Some((0, 0)) {
+        assert_eq!(output.status.code(), Some(RUNTIME), "{}", printed(&output));
+        assert!(printed(&output).contains("only root"), "{}", printed(&output));
+        return;
+    }
+    assert!(output.status.success(), "{}", printed(&output));
+    assert_serves(&daemon);
+    let pid = daemon.running_pid();
+    assert_eq!(process::user(pid), Some((0, 0)), "rusmd itself stays who it is");
+    let workers = || family(pid).into_iter().filter(|pid| process::is_named(*pid, "rusmd-worker"));
+    assert!(workers().count() > 0 && workers().all(|worker| process::user(worker) == Some((4711, 4712))));
+    daemon.stop_by(Signal::SIGTERM);
+}
+
+#[test]
 fn a_second_start_is_refused_and_names_the_first() {
     let daemon = place();
     daemon.start();

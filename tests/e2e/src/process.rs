@@ -74,6 +74,16 @@ pub fn is_named(pid: i32, name: &str) -> bool {
     stat(pid).is_some_and(|stat| stat.name == name)
 }
 
+/// The effective user and group of `pid`.
+pub fn user(pid: i32) -> Option<(u32, u32)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let effective = |key: &str| {
+        let line = status.lines().find(|line| line.starts_with(key))?;
+        line.split_whitespace().nth(2)?.parse().ok()
+    };
+    Some((effective("Uid:")?, effective("Gid:")?))
+}
+
 /// The terminal session that `pid` belongs to.
 pub fn session(pid: i32) -> Option<i32> {
     stat(pid).map(|stat| stat.session)
