@@ -11,6 +11,7 @@ use rusmd_proto::limits::WINDOW_BYTES;
 use rusmd_proto::{Frame, RequestHead, RequestId, ToWorker};
 use slab::Slab;
 
+use crate::blame::Fingerprint;
 use crate::control::counters::Outcome;
 use crate::pool::SlotId;
 
@@ -92,6 +93,8 @@ pub struct Request {
     /// How often it has been given to a worker.
     pub dispatches: u8,
     pub admitted: Instant,
+    /// What it is blamed as.
+    pub fingerprint: Fingerprint,
     /// When the handler has had its time.
     pub deadline: Instant,
     pub trace: Trace,
@@ -159,6 +162,7 @@ impl Request {
             replay: Replay::Possible,
             dispatches: 0,
             admitted: now,
+            fingerprint: Fingerprint::default(),
             deadline,
             trace: Trace::default(),
         }

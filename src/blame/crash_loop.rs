@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusmd_proto::RequestId;
 
+use super::outlived::{Outlived, Run};
 use super::stage::{Stage, Standing};
 use super::{Cause, Change, Suspended};
 
@@ -26,6 +27,8 @@ pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
 pub(super) struct CrashLoops {
     deaths_max: usize,
     rows: BTreeMap<u16, Row>,
+    /// By the component's place.
+    outlived: Vec<Outlived>,
 }
 
 #[derive(Debug)]
@@ -34,6 +37,7 @@ enum Row {
     Crashing {
         /// Workers that died with its requests, one after the other.
         deaths: u32,
+        first_death: Instant,
         last_death: Instant,
         /// Suspensions so far.
         suspensions: u32,
@@ -48,7 +52,7 @@ enum Row {
 
 impl CrashLoops {
     pub fn new(deaths_max: usize) -> CrashLoops {
-        CrashLoops { deaths_max, rows: BTreeMap::new() }
+        CrashLoops { deaths_max, rows: BTreeMap::new(), outlived: Vec::new() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -85,7 +89,8 @@ impl CrashLoops {
         }
     }
 
-    pub fn handle_success(&mut self, component: u16) -> Option<Change> {
+    pub fn handle_success(&mut self, component: u16, now_s: u32) -> Option<Change> {
+        self.outlived(component).handle_success(now_s);
         match self.rows.get(&component)? {
             Row::Crashing { stage, .. } => {
                 let watched = stage.is_watched();
@@ -97,43 +102,50 @@ impl CrashLoops {
         }
     }
 
-    pub fn handle_death(&mut self, component: u16, sent_at: Instant, now: Instant, random: u64) -> Option<Change> {
-        if self.deaths_max == 0 {
+    pub fn handle_death(
+        &mut self,
+        component: u16,
+        sent_at: Instant,
+        now: Instant,
+        now_s: u32,
+        random: u64,
+    ) -> Option<Change> {
+        let deaths_max = self.deaths_max;
+        if deaths_max == 0 {
             return None;
         }
+        let outlived = *self.outlived(component);
         let fresh = Row::Crashing {
             deaths: 0,
+            first_death: now,
             last_death: sent_at,
             suspensions: 0,
             stage: Stage::Watched,
-            expires: now + FORGOTTEN_AFTER,
+            expires: now,
         };
-        let deaths_max = self.deaths_max;
-        let (deaths, last_death, suspensions, stage, expires) = match self.rows.entry(component).or_insert(fresh) {
-            Row::Crashing { deaths, last_death, suspensions, stage, expires } => {
-                (deaths, last_death, suspensions, stage, expires)
-            }
-            Row::Unloadable { .. } | Row::Loading { .. } => return None,
+        let Row::Crashing { deaths, first_death, last_death, suspensions, stage, expires } =
+            self.rows.entry(component).or_insert(fresh)
+        else {
+            return None;
         };
-        if sent_at < *last_death {
+        let is_suspended = matches!(*stage, Stage::Refused { until } if now < until);
+        if sent_at < *last_death || is_suspended {
             return None;
         }
-        let suspended = match *stage {
-            Stage::Watched => *deaths as usize + 1 >= deaths_max,
-            Stage::Refused { until } if now < until => return None,
-            Stage::Refused { .. } | Stage::OnTrial { .. } => true,
-        };
-        *deaths += 1;
+        *deaths = deaths.saturating_add(1);
         *last_death = now;
         *expires = now + FORGOTTEN_AFTER;
-        if !suspended {
+        let run = Run { deaths: *deaths as usize, first: *first_death };
+        if stage.is_watched() && !outlived.is_condemned(run, deaths_max, now, now_s) {
             return None;
         }
         let suspended_for = backoff(*suspensions, random);
-        *suspensions += 1;
+        *suspensions = suspensions.saturating_add(1);
         *stage = Stage::Refused { until: now + suspended_for };
         *expires += suspended_for;
-        Some(Change::Suspended { component, cause: Cause::Crashes { deaths: *deaths }, suspended_for })
+        let cause = Cause::Crashes { deaths: *deaths };
+        self.outlived(component).clear();
+        Some(Change::Suspended { component, cause, suspended_for })
     }
 
     pub fn handle_load_failure(&mut self, component: u16, now: Instant, random: u64) -> Change {
@@ -186,6 +198,14 @@ impl CrashLoops {
         }
     }
 
+    fn outlived(&mut self, component: u16) -> &mut Outlived {
+        let at = usize::from(component);
+        if self.outlived.len() <= at {
+            self.outlived.resize(at + 1, Outlived::default());
+        }
+        &mut self.outlived[at]
+    }
+
     pub fn suspended(&self, now: Instant) -> impl Iterator<Item = Suspended> {
         self.rows.iter().filter_map(move |(&component, row)| {
             let (cause, standing) = match *row {
@@ -223,7 +243,7 @@ mod tests {
 
     /// A death of a request that was sent a millisecond before it.
     fn die(loops: &mut CrashLoops, now: Instant) -> Option<(u32, Duration)> {
-        match loops.handle_death(3, now - MS, now, EVEN) {
+        match loops.handle_death(3, now - MS, now, 0, EVEN) {
             Some(Change::Suspended { component: 3, cause: Cause::Crashes { deaths }, suspended_for }) => {
                 Some((deaths, suspended_for))
             }
@@ -271,10 +291,32 @@ mod tests {
         for _ in 0..50 {
             assert_eq!(die(&mut loops, now), None);
             assert_eq!(die(&mut loops, now + MS), None);
-            assert_eq!(loops.handle_success(3), None, "nothing had been suspended");
+            assert_eq!(loops.handle_success(3, 0), None, "nothing had been suspended");
             now += SECOND;
         }
         assert!(loops.is_empty());
+    }
+
+    #[test]
+    fn what_has_a_good_name_is_not_suspended_before_the_run_is_long_enough() {
+        let now = origin();
+        let good = || {
+            let mut loops = CrashLoops::new(2);
+            (0..20).for_each(|_| assert_eq!(loops.handle_success(3, 0), None));
+            loops
+        };
+        let mut loops = good();
+        assert_eq!(die(&mut loops, now), None);
+        assert_eq!(die(&mut loops, now + SECOND), None);
+        assert_eq!(die(&mut loops, now + 2 * SECOND), Some((3, SECOND)));
+        let mut loops = good();
+        for death in 1..20 {
+            assert_eq!(die(&mut loops, now + MS * 2 * death), None);
+        }
+        assert_eq!(die(&mut loops, now + MS * 40), Some((20, SECOND)));
+        assert!(loops.handle_success(3, 0).is_some());
+        assert_eq!(die(&mut loops, now + SECOND), None);
+        assert_eq!(die(&mut loops, now + SECOND + MS), Some((2, SECOND)), "the good name is lost");
     }
 
     #[test]
@@ -282,11 +324,11 @@ mod tests {
         let now = origin();
         let mut loops = CrashLoops::new(2);
         let at = |ms| now + MS * ms;
-        assert_eq!(loops.handle_death(3, at(0), at(10), EVEN), None);
+        assert_eq!(loops.handle_death(3, at(0), at(10), 0, EVEN), None);
         for later in 10..20 {
-            assert_eq!(loops.handle_death(3, at(9), at(later), EVEN), None);
+            assert_eq!(loops.handle_death(3, at(9), at(later), 0, EVEN), None);
         }
-        assert!(loops.handle_death(3, at(10), at(20), EVEN).is_some(), "sent in the turn that saw the first one");
+        assert!(loops.handle_death(3, at(10), at(20), 0, EVEN).is_some(), "sent in the turn that saw the first one");
     }
 
     #[test]
@@ -311,7 +353,7 @@ mod tests {
         let now = origin();
         let mut loops = suspended(now);
         loops.begin(3, RequestId(1), now + SECOND);
-        assert_eq!(loops.handle_success(3), Some(Change::Resumed { component: 3 }));
+        assert_eq!(loops.handle_success(3, 0), Some(Change::Resumed { component: 3 }));
         assert!(loops.is_empty());
         assert_eq!(die(&mut loops, now + 2 * SECOND), Some((1, SECOND)));
     }
@@ -332,8 +374,8 @@ mod tests {
     fn a_death_while_it_is_suspended_is_of_a_request_that_was_sent_before_and_changes_nothing() {
         let now = origin();
         let mut loops = suspended(now);
-        assert_eq!(loops.handle_death(3, now - MS, now + 500 * MS, EVEN), None);
-        assert_eq!(loops.handle_death(3, now, now + 500 * MS, EVEN), None);
+        assert_eq!(loops.handle_death(3, now - MS, now + 500 * MS, 0, EVEN), None);
+        assert_eq!(loops.handle_death(3, now, now + 500 * MS, 0, EVEN), None);
         assert_eq!(loops.refusal_s(3, now + SECOND), None);
     }
 
@@ -392,8 +434,8 @@ mod tests {
         let now = origin();
         let mut loops = CrashLoops::new(1);
         loops.handle_load_failure(3, now, EVEN);
-        assert_eq!(loops.handle_success(3), None);
-        assert_eq!(loops.handle_death(3, now, now + MS, EVEN), None);
+        assert_eq!(loops.handle_success(3, 0), None);
+        assert_eq!(loops.handle_death(3, now, now + MS, 0, EVEN), None);
         loops.handle_unstarted(RequestId(1), now);
         loops.begin(3, RequestId(1), now);
         loops.expire(now + FORGOTTEN_AFTER * 2);

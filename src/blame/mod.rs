@@ -4,17 +4,20 @@
 //! the other, within a window. `crash_loop` has one for each component that killed workers, or could not be loaded, and suspends it alone, with a backoff.
 //! When a refusal is over, one request is let through on trial; what becomes of it decides.
 //!
-//! Only sequential deaths are evidence: a request counts when it was sent to its worker after the death before it had been seen. So two workers that die
-//! together are one piece of evidence, and as a worker that outlives a request clears it, kills from outside that hit a path which is served well never add up.
+//! Innocent requests must not pay for workers that are killed from outside. So only sequential deaths are evidence: a request counts when it was sent to its
+//! worker after the death before it had been noticed. A worker that outlives a request clears it. And what workers have outlived again and again has a good
+//! name (`outlived`), and is condemned only by a run of deaths that chance does not explain.
 //!
-//! Pure state: no clock, no I/O, no randomness of its own. The reactor tells it what happened (`handle_*`), asks it before a request is queued (`verdict`) and
-//! before it is sent to a worker (`begin`), and logs each [`Change`]. One `Blame` belongs to one generation: components are named by their place on the wire.
+//! Pure state: no clock, no I/O, no randomness of its own. The reactor takes a [`Fingerprint`] of each request, tells what happened (`handle_*`), asks before a
+//! request is queued (`verdict`) and before it is sent to a worker (`begin`), and logs each [`Change`]. One `Blame` belongs to one generation: components are named by their place on the wire.
 
 mod crash_loop;
+mod outlived;
 mod poison;
 mod stage;
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use rusmd_proto::RequestId;
@@ -44,6 +47,13 @@ pub struct Key<'a> {
     pub action: Option<&'a str>,
     /// Normalised, without the query.
     pub path: &'a str,
+}
+
+/// A [`Key`] in few bytes, to be kept with its request.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Fingerprint {
+    component: u16,
+    hash: u64,
 }
 
 /// Whether a request may go to a worker.
@@ -111,27 +121,37 @@ pub struct Suspended {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Blame {
+    seed: u64,
+    /// Seconds are counted from here.
+    origin: Instant,
     poison: Poison,
     crash_loops: CrashLoops,
 }
 
 impl Blame {
-    /// `seed` makes the hashes of long paths unpredictable; any number will do.
-    pub fn new(settings: Settings, seed: u64) -> Blame {
-        Blame { poison: Poison::new(settings, seed), crash_loops: CrashLoops::new(settings.crash_loop_deaths) }
+    /// `seed` makes the fingerprints unpredictable, so that nobody can make two alike.
+    pub fn new(settings: Settings, now: Instant, seed: u64) -> Blame {
+        Blame {
+            seed,
+            origin: now,
+            poison: Poison::new(settings),
+            crash_loops: CrashLoops::new(settings.crash_loop_deaths),
+        }
     }
 
-    /// True while there is nothing to look up and nothing to clear, which is nearly always: ask this first.
-    pub fn is_empty(&self) -> bool {
-        self.poison.is_empty() && self.crash_loops.is_empty()
+    /// What this request is known by from now on.
+    pub fn fingerprint(&self, key: Key<'_>) -> Fingerprint {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, key.component, key.action, key.path).hash(&mut hasher);
+        Fingerprint { component: key.component, hash: hasher.finish() }
     }
 
     /// Whether such a request would be let through now. Changes nothing, so that who is admitted to the queue has not used up a trial.
-    pub fn verdict(&self, key: Key<'_>, now: Instant) -> Verdict {
-        if let Some(retry_after_s) = self.crash_loops.refusal_s(key.component, now) {
+    pub fn verdict(&self, request: Fingerprint, now: Instant) -> Verdict {
+        if let Some(retry_after_s) = self.crash_loops.refusal_s(request.component, now) {
             return Verdict::Suspended { retry_after_s };
         }
-        match self.poison.refusal_s(key, now) {
+        match self.poison.refusal_s(request, now) {
             Some(retry_after_s) => Verdict::Poisoned { retry_after_s },
             None => Verdict::Admit,
         }
@@ -139,37 +159,52 @@ impl Blame {
 
     /// The request is about to be sent to a worker, and is if the verdict is to admit it: then it is the trial where one is due, and
     /// ends in one of `handle_success`, `handle_death` and `handle_unstarted`.
-    pub fn begin(&mut self, key: Key<'_>, request: RequestId, now: Instant) -> Verdict {
-        self.poison.expire(now);
-        self.crash_loops.expire(now);
-        let verdict = self.verdict(key, now);
+    pub fn begin(&mut self, request: Fingerprint, id: RequestId, now: Instant) -> Verdict {
+        self.expire(now);
+        let verdict = self.verdict(request, now);
         if verdict == Verdict::Admit {
-            self.crash_loops.begin(key.component, request, now);
-            self.poison.begin(key, request, now);
+            self.crash_loops.begin(request.component, id, now);
+            self.poison.begin(request, id, now);
         }
         verdict
     }
 
-    /// A worker has outlived a request, whatever its answer.
-    pub fn handle_success(&mut self, key: Key<'_>) -> Vec<Change> {
-        let cleared = self.poison.handle_success(key);
-        let resumed = self.crash_loops.handle_success(key.component);
+    /// A worker has outlived a request, whatever its answer. To be told of every request.
+    pub fn handle_success(&mut self, request: Fingerprint, now: Instant) -> Vec<Change> {
+        let now_s = self.seconds(now);
+        let cleared = self.poison.handle_success(request, now_s);
+        let resumed = self.crash_loops.handle_success(request.component, now_s);
         cleared.into_iter().chain(resumed).collect()
     }
 
-    /// A worker has died with a request that had started, which had been sent to it at `sent_at`.
+    /// A worker has died with a request that had started, which had been sent to it at `sent_at`. `now` is when it was first noticed that the worker is gone:
+    /// what is sent to another from then on, in its place, is sent after.
     pub fn handle_death(&mut self, key: Key<'_>, sent_at: Instant, now: Instant, random: u64) -> Vec<Change> {
+        self.expire(now);
+        let now_s = self.seconds(now);
+        let poisoned = self.poison.handle_death(key, self.fingerprint(key), sent_at, now, now_s);
+        let suspended = self.crash_loops.handle_death(key.component, sent_at, now, now_s, random);
+        poisoned.into_iter().chain(suspended).collect()
+    }
+
+    fn expire(&mut self, now: Instant) {
         self.poison.expire(now);
         self.crash_loops.expire(now);
-        let poisoned = self.poison.handle_death(key, sent_at, now);
-        let suspended = self.crash_loops.handle_death(key.component, sent_at, now, random);
-        poisoned.into_iter().chain(suspended).collect()
+    }
+
+    fn seconds(&self, now: Instant) -> u32 {
+        u32::try_from(now.saturating_duration_since(self.origin).as_secs()).unwrap_or(u32::MAX)
     }
 
     /// A request that had been let through never started: its client left, it was taken back, or its worker died before.
     pub fn handle_unstarted(&mut self, request: RequestId, now: Instant) {
         self.poison.handle_unstarted(request, now);
         self.crash_loops.handle_unstarted(request, now);
+    }
+
+    /// True while nobody is blamed, which is nearly always.
+    pub fn is_empty(&self) -> bool {
+        self.poison.is_empty() && self.crash_loops.is_empty()
     }
 
     /// A component has taken the process that loads components down. It is loaded again when [`Blame::poll_reload`] says so.

@@ -56,6 +56,8 @@ pub(super) struct Worker {
     pub silenced: Option<String>,
     /// Why this process killed it, if it did.
     pub killed: Option<RestartReason>,
+    /// When it was noticed, or decided, that it does not serve any longer: from then on another has its place.
+    pub gone_at: Option<Instant>,
     /// When it is killed unless it has thrown away what was taken back from it.
     pub discard_by: Option<Instant>,
     pub armed: Armed,
@@ -133,7 +135,7 @@ impl Backend {
             queue: Queue::new(settings.queue_length, settings.queue_timeout),
             requests: Requests::new(seed),
             template: Template::new(now),
-            blame: Blame::new(settings.blame, seed),
+            blame: Blame::new(settings.blame, now, seed),
             random: Random::new(seed),
             timers: Timers::default(),
             request_timeout: settings.request_timeout,
@@ -224,9 +226,8 @@ impl Backend {
             Lookup::Handler { component, action, path } => (component, action, path),
             Lookup::Answer(answer) => return Err((id, answer)),
         };
-        if !self.blame.is_empty()
-            && let Some(answer) = refusal(self.blame.verdict(Key { component, action, path: &path }, now))
-        {
+        let fingerprint = self.blame.fingerprint(Key { component, action, path: &path });
+        if let Some(answer) = refusal(self.blame.verdict(fingerprint, now)) {
             return Err((id, answer));
         }
         let body_bytes = match head.body {
@@ -256,6 +257,7 @@ impl Backend {
             return Err((id, Answer::new(431, "the request's head is too large")));
         }
         let mut request = Request::new(id, client, serve, frames, now, now + self.request_timeout);
+        request.fingerprint = fingerprint;
         if end {
             request.upload = Upload::Over;
         }
@@ -525,6 +527,7 @@ impl Worker {
             started_at,
             silenced: None,
             killed: None,
+            gone_at: None,
             discard_by: None,
             armed: Armed::default(),
             talking: false,

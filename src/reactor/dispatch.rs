@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use rusmd_proto::RequestId;
 
 use crate::answer::Answer;
-use crate::blame::Key;
 use crate::control::counters::Outcome;
 use crate::pool::SlotId;
 use crate::request::{Replay, Request, Stage, Upload};
@@ -57,10 +56,7 @@ impl Backend {
             return None;
         }
         let request = self.requests.get_mut(id)?;
-        let answer = {
-            let head = request.head()?;
-            refusal(self.blame.begin(Key { component: head.component, action: head.action, path: head.path }, id, now))
-        };
+        let answer = refusal(self.blame.begin(request.fingerprint, id, now));
         if let Some(answer) = &answer {
             request.trace.conclude(answer.outcome(), now);
             request.trace.status = answer.status;

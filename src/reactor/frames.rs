@@ -332,7 +332,7 @@ impl Backend {
             }
         }
         self.note_start(id, slot);
-        self.acquit(id);
+        self.acquit(id, now);
         self.forget(id);
         match self.pool.release(slot, now, self.kill_grace) {
             Released::Free => Ok(()),

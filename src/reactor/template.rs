@@ -32,7 +32,9 @@ pub(super) struct Template {
     not_before: Instant,
     /// Templates in a row that ended before they were ready.
     failures: u32,
-    /// Components that took one down while it loaded them.
+    /// The component that the last one was loading when it ended. Whoever killed it may have met it by chance.
+    suspect: Option<u16>,
+    /// Components that took two down in a row while they loaded them.
     skipped: Vec<u16>,
 }
 
@@ -65,7 +67,7 @@ pub(super) enum TemplateEnd {
 
 impl Template {
     pub fn new(now: Instant) -> Template {
-        Template { running: None, not_before: now, failures: 0, skipped: Vec::new() }
+        Template { running: None, not_before: now, failures: 0, suspect: None, skipped: Vec::new() }
     }
 
     pub fn pid(&self) -> Option<i32> {
@@ -223,6 +225,7 @@ impl Backend {
         };
         running.stage = Stage::Ready;
         self.template.failures = 0;
+        self.template.suspect = None;
         if !self.is_settled {
             self.app.settle(ready, &self.template.skipped).map_err(|_| Violation::Unexpected("list of components"))?;
             self.is_settled = true;
@@ -361,6 +364,12 @@ impl Backend {
         self.template.not_before = now + self.template.delay();
         let loading = ended.page.loading().filter(|component| *component < self.app.places());
         match loading.filter(|component| !self.template.skipped.contains(component)) {
+            Some(component) if self.template.suspect.replace(component) != Some(component) => {
+                self.template.not_before = now;
+                let name = self.app.component_name(component).unwrap_or("?");
+                log::error!("template {pid} ended while it loaded component `{name}`: {reason}; once more");
+                Some(TemplateEnd::Replaced)
+            }
             Some(component) => {
                 self.template.skipped.push(component);
                 self.template.not_before = now;

@@ -110,6 +110,7 @@ impl Backend {
         if self.pool.is_discarding(slot) {
             if entry.discard_by.is_some_and(|by| by <= now) {
                 report::hung(slot, entry.pid(), self.kill_grace);
+                entry.gone_at.get_or_insert(now);
                 self.kill(slot, RestartReason::Hung);
                 return;
             }
@@ -122,6 +123,9 @@ impl Backend {
         match request.kill_at() {
             Some(kill_at) if kill_at <= now => {
                 report::not_letting_go(&self.app, request, self.kill_grace);
+                if let Some(entry) = worker(&mut self.workers, slot) {
+                    entry.gone_at.get_or_insert(now);
+                }
                 self.kill(slot, RestartReason::Hung);
                 // Its end is told by its pidfd; a timer that is past already would fire for ever.
                 return;
@@ -177,13 +181,13 @@ impl Backend {
             let count = match received {
                 Received::Last(count) | Received::More(count) => count,
                 Received::Nothing => return,
-                Received::Closed => return self.handle_closed_link(slot),
+                Received::Closed => return self.handle_closed_link(slot, now),
             };
             if entry.silenced.is_some() {
                 continue;
             }
             if let Err(violation) = self.handle_bytes(slot, &scratch[..count], clients, now) {
-                self.punish(slot, &violation);
+                self.punish(slot, &violation, now);
             }
             if received == Received::Last(count) {
                 return;
@@ -227,11 +231,12 @@ impl Backend {
     }
 
     /// A worker that has closed its link is of no use; its end is told by its pidfd.
-    fn handle_closed_link(&mut self, slot: SlotId) {
+    fn handle_closed_link(&mut self, slot: SlotId, now: Instant) {
         if let Some(entry) = worker(&mut self.workers, slot)
             && entry.silenced.is_none()
         {
             entry.silenced = Some("it has closed its link".to_owned());
+            entry.gone_at.get_or_insert(now);
             // One that was told to end does that on its way out.
             if !self.pool.is_ending(slot) {
                 entry.signal(libc::SIGKILL);
@@ -240,10 +245,11 @@ impl Backend {
         }
     }
 
-    fn punish(&mut self, slot: SlotId, violation: &Violation) {
+    fn punish(&mut self, slot: SlotId, violation: &Violation, now: Instant) {
         let Some(entry) = worker(&mut self.workers, slot) else { return };
         log::error!("killing worker {} in slot {slot}: {violation}", entry.pid());
         entry.silenced = Some(violation.to_string());
+        entry.gone_at.get_or_insert(now);
         self.kill(slot, RestartReason::Protocol);
     }
 
@@ -386,7 +392,7 @@ impl Backend {
         let started = ended.page.started() == id;
         if started {
             request.trace.started_ns = ended.page.started_at_ns().max(1);
-            self.convict(id, now);
+            self.convict(id, ended.gone_at.unwrap_or(now));
         } else {
             self.excuse(id, now);
         }
@@ -412,25 +418,21 @@ impl Backend {
         }
     }
 
-    /// A worker has died with this request, which had started.
-    fn convict(&mut self, id: RequestId, now: Instant) {
+    /// A worker has died with this request, which had started. `gone_at` is when another got its place.
+    fn convict(&mut self, id: RequestId, gone_at: Instant) {
         let Some(request) = self.requests.get(id) else { return };
         // Sent when it was handed over; one that was offered may have been sent a little earlier.
         let sent_at = request.trace.handed.unwrap_or(request.admitted);
         let Some(head) = request.head() else { return };
         let key = Key { component: head.component, action: head.action, path: head.path };
-        let changes = self.blame.handle_death(key, sent_at, now, self.random.number());
+        let changes = self.blame.handle_death(key, sent_at, gone_at, self.random.number());
         report::blame(&self.app, &changes);
     }
 
     /// A worker has outlived this request.
-    pub(super) fn acquit(&mut self, id: RequestId) {
-        if self.blame.is_empty() {
-            return;
-        }
-        let Some(head) = self.requests.get(id).and_then(|request| request.head()) else { return };
-        let changes =
-            self.blame.handle_success(Key { component: head.component, action: head.action, path: head.path });
+    pub(super) fn acquit(&mut self, id: RequestId, now: Instant) {
+        let Some(request) = self.requests.get(id) else { return };
+        let changes = self.blame.handle_success(request.fingerprint, now);
         report::blame(&self.app, &changes);
     }
 }

@@ -17,7 +17,7 @@ use crate::common::{Form, HELLO, assert_failed, assert_serves};
 /// A deadline that no test reaches.
 const LONG_MS: u64 = 120_000;
 /// Uses the processor long enough to be seen, in million turns.
-const SEEN: &str = "/work?turns=200";
+const SEEN: &str = "/work?turns=1500";
 const SEEN_STATUS: u16 = 200;
 
 /// The worker that has served last: the most recently idle one, which gets the next request.
