@@ -153,7 +153,7 @@ fn storm(thousandths: u64) {
             assert!(succeed(&mut blame, "/hot", now).is_empty());
             continue;
         }
-        for _ in 0..1 + usize::from((random >> 40) % 10 == 0) {
+        for _ in 0..1 + usize::from((random >> 40).is_multiple_of(10)) {
             assert!(blame.handle_death(key("/hot"), sent_at, now, random).is_empty());
         }
     }

@@ -56,8 +56,8 @@ pub(super) struct Worker {
     pub silenced: Option<String>,
     /// Why this process killed it, if it did.
     pub killed: Option<RestartReason>,
-    /// When it was noticed, or decided, that it does not serve any longer: from then on another has its place.
-    pub gone_at: Option<Instant>,
+    /// It does not serve any longer, and what it had begun has been blamed for that: from then on another has its place.
+    pub gone: bool,
     /// When it is killed unless it has thrown away what was taken back from it.
     pub discard_by: Option<Instant>,
     pub armed: Armed,
@@ -527,7 +527,7 @@ impl Worker {
             started_at,
             silenced: None,
             killed: None,
-            gone_at: None,
+            gone: false,
             discard_by: None,
             armed: Armed::default(),
             talking: false,

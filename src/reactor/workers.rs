@@ -110,7 +110,7 @@ impl Backend {
         if self.pool.is_discarding(slot) {
             if entry.discard_by.is_some_and(|by| by <= now) {
                 report::hung(slot, entry.pid(), self.kill_grace);
-                entry.gone_at.get_or_insert(now);
+                self.note_gone(slot, now);
                 self.kill(slot, RestartReason::Hung);
                 return;
             }
@@ -123,9 +123,7 @@ impl Backend {
         match request.kill_at() {
             Some(kill_at) if kill_at <= now => {
                 report::not_letting_go(&self.app, request, self.kill_grace);
-                if let Some(entry) = worker(&mut self.workers, slot) {
-                    entry.gone_at.get_or_insert(now);
-                }
+                self.note_gone(slot, now);
                 self.kill(slot, RestartReason::Hung);
                 // Its end is told by its pidfd; a timer that is past already would fire for ever.
                 return;
@@ -232,11 +230,11 @@ impl Backend {
 
     /// A worker that has closed its link is of no use; its end is told by its pidfd.
     fn handle_closed_link(&mut self, slot: SlotId, now: Instant) {
+        self.note_gone(slot, now);
         if let Some(entry) = worker(&mut self.workers, slot)
             && entry.silenced.is_none()
         {
             entry.silenced = Some("it has closed its link".to_owned());
-            entry.gone_at.get_or_insert(now);
             // One that was told to end does that on its way out.
             if !self.pool.is_ending(slot) {
                 entry.signal(libc::SIGKILL);
@@ -249,7 +247,7 @@ impl Backend {
         let Some(entry) = worker(&mut self.workers, slot) else { return };
         log::error!("killing worker {} in slot {slot}: {violation}", entry.pid());
         entry.silenced = Some(violation.to_string());
-        entry.gone_at.get_or_insert(now);
+        self.note_gone(slot, now);
         self.kill(slot, RestartReason::Protocol);
     }
 
@@ -392,7 +390,9 @@ impl Backend {
         let started = ended.page.started() == id;
         if started {
             request.trace.started_ns = ended.page.started_at_ns().max(1);
-            self.convict(id, ended.gone_at.unwrap_or(now));
+            if !ended.gone {
+                self.convict(id, now);
+            }
         } else {
             self.excuse(id, now);
         }
@@ -418,14 +418,24 @@ impl Backend {
         }
     }
 
-    /// A worker has died with this request, which had started. `gone_at` is when another got its place.
-    fn convict(&mut self, id: RequestId, gone_at: Instant) {
+    /// A worker is lost, whose end will be told by its pidfd. The next request may go to another before that, so what has cost this one is blamed now.
+    fn note_gone(&mut self, slot: SlotId, now: Instant) {
+        let Some(entry) = worker(&mut self.workers, slot).filter(|entry| !entry.gone) else { return };
+        entry.gone = true;
+        let started = entry.page.started();
+        if self.pool.request(slot) == Some(started) {
+            self.convict(started, now);
+        }
+    }
+
+    /// A worker is lost with this request, which had started.
+    fn convict(&mut self, id: RequestId, now: Instant) {
         let Some(request) = self.requests.get(id) else { return };
         // Sent when it was handed over; one that was offered may have been sent a little earlier.
         let sent_at = request.trace.handed.unwrap_or(request.admitted);
         let Some(head) = request.head() else { return };
         let key = Key { component: head.component, action: head.action, path: head.path };
-        let changes = self.blame.handle_death(key, sent_at, gone_at, self.random.number());
+        let changes = self.blame.handle_death(key, sent_at, now, self.random.number());
         report::blame(&self.app, &changes);
     }
 
