@@ -23,10 +23,13 @@ const COST_THE_REQUEST: &[&str] = &[
     "unknown_request",
     "body_first",
     "done_first",
+    "begun_again",
+    "forked",
+    "backtrace_of_another",
 ];
 
 /// Actions after which the response has begun and is cut.
-const CUT_THE_RESPONSE: &[&str] = &["head_twice", "end_missing", "body_beyond_window", "empty_chunks"];
+const CUT_THE_RESPONSE: &[&str] = &["head_twice", "end_missing", "empty_chunks"];
 
 /// A supervisor of lying workers. The component's file is never read by anything.
 fn setup(scratch: &Scratch) -> Setup {
@@ -34,7 +37,7 @@ fn setup(scratch: &Scratch) -> Setup {
         .iter()
         .chain(CUT_THE_RESPONSE)
         .chain(&["hello", "echo", "exit_before_start", "done_twice", "status_out_of_range", "header_with_line_end"])
-        .chain(&["credit_overflow", "log_flood", "half_a_frame", "deaf"])
+        .chain(&["credit_overflow", "log_flood", "half_a_frame", "deaf", "body_beyond_window", "endless"])
         .map(|action| (format!("/{action}"), format!("double#{action}")))
         .collect();
     let routes: Vec<(&str, &str)> = routes.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
@@ -89,6 +92,29 @@ fn a_worker_that_breaks_the_rules_after_the_head_has_its_response_cut() {
         }
         assert_serves(&server);
     }
+}
+
+#[test]
+fn a_worker_that_sends_more_than_its_client_takes_has_its_response_cut() {
+    let scratch = Scratch::new();
+    let server = setup(&scratch).start();
+    let mut client = server.connect();
+    client.get("/body_beyond_window");
+    server.wait_for_log(&["killing worker", "more than the window allows"]);
+    match client.try_response() {
+        Err(ClientError::Cut { .. } | ClientError::Reset) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_serves(&server);
+}
+
+#[test]
+fn a_worker_that_never_stops_talking_is_killed_after_the_deadline_and_nothing_grows() {
+    let scratch = Scratch::new();
+    let mut server = setup(&scratch).server("request-timeout-ms", 400).server("kill-grace-ms", 300).start();
+    let response = server.get("/endless");
+    assert_failed(&mut server, &response, 504);
+    assert_serves(&server);
 }
 
 #[test]
@@ -177,4 +203,16 @@ fn a_worker_that_talks_garbage_at_the_handshake_stops_the_start() {
 #[test]
 fn a_worker_of_another_build_stops_the_start() {
     refused_at_start("other-build", &["0.0.0-other"]);
+}
+
+#[test]
+fn a_template_that_lies_about_what_it_has_forked_stops_the_start() {
+    for lie in ["forks-nothing", "forks-init", "forks-for-another", "begins-itself"] {
+        refused_at_start(lie, &["worker"]);
+    }
+}
+
+#[test]
+fn a_template_that_cannot_fork_stops_the_start_with_its_reason() {
+    refused_at_start("fork-fails", &["out of processes"]);
 }
