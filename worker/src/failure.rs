@@ -10,7 +10,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::host::Interrupted;
-use crate::host::limits::MemoryLimit;
+use crate::host::limits::{MemoryLimit, MemoryRefused};
 use crate::link::Outbox;
 
 /// A failure with its texts, ready for the wire.
@@ -32,7 +32,7 @@ impl Report {
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
         let cause = if error.is::<Interrupted>() {
             FailureCause::Interrupted
-        } else if error.is::<MemoryLimit>() {
+        } else if error.is::<MemoryLimit>() || error.is::<MemoryRefused>() {
             FailureCause::Memory
         } else if error.is::<PoolConcurrencyLimitError>() || error.chain().any(|cause| cause.is::<io::Error>()) {
             FailureCause::Internal
@@ -76,7 +76,7 @@ pub fn message(error: &wasmtime::Error) -> String {
 }
 
 /// The guest's frames, one a line, innermost first. A recursion is told once.
-fn frames(backtrace: &WasmBacktrace) -> String {
+pub fn frames(backtrace: &WasmBacktrace) -> String {
     let named = backtrace.frames().iter().map(|frame| {
         let module = frame.module().name().unwrap_or("?");
         match frame.func_name() {
@@ -120,6 +120,7 @@ mod tests {
         for (error, cause, message) in [
             (Interrupted.into(), FailureCause::Interrupted, "interrupted"),
             (MemoryLimit { memory_bytes_max: 1 << 20 }.into(), FailureCause::Memory, "1 MiB"),
+            (MemoryRefused { reason: "no".to_owned() }.into(), FailureCause::Memory, "worker-memory-mb"),
             (Trap::StackOverflow.into(), FailureCause::Trap, "stack"),
             (wasmtime::Error::from(I32Exit(3)), FailureCause::Trap, "exit(3)"),
             (wasmtime::format_err!("bad\nlist").context("lifting"), FailureCause::Trap, "lifting: bad list"),

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -35,7 +36,10 @@ const OUTBOX_KEEP_BYTES: usize = 256 * 1024;
 
 /// Frames that wait to be written. Cloned into whatever produces frames while a guest runs.
 #[derive(Clone, Default, Debug)]
-pub struct Outbox(Arc<Mutex<Vec<u8>>>);
+pub struct Outbox {
+    frames: Arc<Mutex<Vec<u8>>>,
+    urgent: Arc<AtomicBool>,
+}
 
 impl Outbox {
     /// Appends a message. On error nothing is appended.
@@ -43,9 +47,20 @@ impl Outbox {
         message.encode(&mut self.lock())
     }
 
+    /// Appends a message that is not to wait until there is more to write, or until its guest waits.
+    pub fn push_urgent(&self, message: &ToSupervisor<'_>) -> Result<(), CodecError> {
+        self.urgent.store(true, Ordering::Relaxed);
+        self.push(message)
+    }
+
+    /// Whether there was an urgent message since the last call.
+    pub fn take_urgent(&self) -> bool {
+        self.urgent.load(Ordering::Relaxed) && self.urgent.swap(false, Ordering::Relaxed)
+    }
+
     /// The encoded frames, to append to.
     pub fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Exchange {
     pub window: u32,
     /// The supervisor wants it stopped.
     pub cancelled: bool,
+    /// The supervisor wants to know where its guest is.
+    pub inspected: bool,
 }
 
 /// A request that has not started.
@@ -58,7 +60,12 @@ impl Requests {
             ToWorker::Request { .. } | ToWorker::Hello(_) | ToWorker::Fork { .. } | ToWorker::Begin { .. } => {
                 Err(Illegal::Unexpected(header.kind))
             }
-            ToWorker::Inspect { .. } => Ok(()),
+            ToWorker::Inspect { id } => {
+                if let Some(exchange) = self.active.as_mut().filter(|exchange| exchange.id == id) {
+                    exchange.inspected = true;
+                }
+                Ok(())
+            }
             ToWorker::RequestBody { id, bytes, end } => {
                 self.find(id).map_or(Ok(()), |exchange| exchange.upload.push(bytes, end)).map_err(Illegal::Upload)
             }
@@ -118,7 +125,7 @@ impl Requests {
             return Err(Illegal::TooManyWaiting);
         }
         let upload = Upload::new(id, self.outbox.clone(), complete);
-        let exchange = Exchange { id, upload, window: WINDOW_BYTES, cancelled: false };
+        let exchange = Exchange { id, upload, window: WINDOW_BYTES, cancelled: false, inspected: false };
         self.waiting.push_back(Waiting { exchange, head: head.to_vec() });
         Ok(())
     }

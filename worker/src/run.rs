@@ -149,10 +149,13 @@ impl Server {
     fn start(&mut self, engine: &Engine, grants: &Grants, id: RequestId) -> Result<(Store<Guest>, GuestLog), Report> {
         let status = self.surroundings.status;
         status.store_started(id, monotonic_ns());
-        let store = new_store(engine, grants, &self.surroundings, id).map_err(|error| Report::of(&error))?;
-        // From here on the signal is heeded; an interrupt that came before it is found here.
+        let mut store = new_store(engine, grants, &self.surroundings, id).map_err(|error| Report::of(&error))?;
+        // From here on the signal is heeded; a wish that came before it is found here.
         if status.interrupt() == id || self.requests.active().is_none_or(|exchange| exchange.cancelled) {
             return Err(interrupted());
+        }
+        if status.inspect() == id {
+            store.set_epoch_deadline(0);
         }
         let log = store.data().log.clone();
         Ok((store, log))
@@ -224,6 +227,9 @@ impl Server {
         if !self.flag.is_set() {
             self.flush(staged)?;
             return self.block_on_guest_or_link();
+        }
+        if self.link.outbox().take_urgent() {
+            self.link.flush()?;
         }
         if !staged.is_empty() {
             if signals::take_alarm() {

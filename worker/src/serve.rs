@@ -15,7 +15,7 @@ use crate::error::ServeError;
 use crate::failure;
 use crate::flag::Flag;
 use crate::host::load::{Loaded, Loader, Program};
-use crate::host::{Interrupted, Surroundings, new_store};
+use crate::host::{Interrupted, Surroundings, new_store, take_inspection};
 use crate::link::{Link, Outbox, Received};
 use crate::probe::ACTIONS_TIMEOUT;
 use crate::requests::{Illegal, Requests};
@@ -210,6 +210,18 @@ impl Server {
     fn take_frames(&mut self) -> Result<(), ServeError> {
         let requests = &mut self.requests;
         while self.link.next_frame(|frame| requests.handle(frame))?.is_some() {}
+        self.answer_inspection()
+    }
+
+    /// A guest that computes has answered, or will, when the signal comes. One that waits for the host has no stack to be looked at.
+    fn answer_inspection(&mut self) -> Result<(), ServeError> {
+        let status = self.surroundings.status;
+        let Some(exchange) = self.requests.active().filter(|exchange| exchange.inspected) else { return Ok(()) };
+        exchange.inspected = false;
+        let id = exchange.id;
+        if take_inspection(status, id) {
+            self.link.outbox().push_urgent(&ToSupervisor::Backtrace { id, backtrace: "" })?;
+        }
         Ok(())
     }
 }

@@ -71,6 +71,7 @@ const HANDLERS: &[(&str, &str)] = &[
     ("/unreachable", "faults#unreachable"),
     ("/unwrap-none", "faults#unwrap_none"),
     ("/work", "faults#work"),
+    ("/write", "faults#write"),
 ];
 
 /// Checks that the server is well: whatever came before, this is served.

@@ -17,5 +17,6 @@ mod hung;
 mod ledger;
 mod mistrust;
 mod renewal;
+mod sandbox;
 mod shutdown;
 mod workers;

@@ -23,10 +23,12 @@ const COST_THE_REQUEST: &[&str] = &[
     "unknown_request",
     "body_first",
     "done_first",
+    "begun_again",
+    "forked",
 ];
 
 /// Actions after which the response has begun and is cut.
-const CUT_THE_RESPONSE: &[&str] = &["head_twice", "end_missing", "body_beyond_window", "empty_chunks"];
+const CUT_THE_RESPONSE: &[&str] = &["head_twice", "end_missing", "empty_chunks"];
 
 /// A supervisor of lying workers. The component's file is never read by anything.
 fn setup(scratch: &Scratch) -> Setup {
@@ -34,7 +36,7 @@ fn setup(scratch: &Scratch) -> Setup {
         .iter()
         .chain(CUT_THE_RESPONSE)
         .chain(&["hello", "echo", "exit_before_start", "done_twice", "status_out_of_range", "header_with_line_end"])
-        .chain(&["credit_overflow", "log_flood", "half_a_frame", "deaf"])
+        .chain(&["credit_overflow", "log_flood", "half_a_frame", "deaf", "body_beyond_window", "endless"])
         .map(|action| (format!("/{action}"), format!("double#{action}")))
         .collect();
     let routes: Vec<(&str, &str)> = routes.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
@@ -92,6 +94,29 @@ fn a_worker_that_breaks_the_rules_after_the_head_has_its_response_cut() {
 }
 
 #[test]
+fn a_worker_that_sends_more_than_its_client_takes_has_its_response_cut() {
+    let scratch = Scratch::new();
+    let server = setup(&scratch).start();
+    let mut client = server.connect();
+    client.get("/body_beyond_window");
+    server.wait_for_log(&["killing worker", "more than the window allows"]);
+    match client.try_response() {
+        Err(ClientError::Cut { .. } | ClientError::Reset) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_serves(&server);
+}
+
+#[test]
+fn a_worker_that_never_stops_talking_is_killed_after_the_deadline_and_nothing_grows() {
+    let scratch = Scratch::new();
+    let mut server = setup(&scratch).server("request-timeout-ms", 400).server("kill-grace-ms", 300).start();
+    let response = server.get("/endless");
+    assert_failed(&mut server, &response, 504);
+    assert_serves(&server);
+}
+
+#[test]
 fn a_response_that_is_none_is_502() {
     let scratch = Scratch::new();
     let mut server = setup(&scratch).start();
@@ -112,13 +137,13 @@ fn what_a_worker_says_after_its_response_harms_no_other_request() {
 }
 
 #[test]
-fn a_request_that_its_worker_never_started_is_tried_once_more_and_no_oftener() {
+fn a_request_that_its_workers_never_start_is_tried_a_few_times_and_no_oftener() {
     let scratch = Scratch::new();
     let mut server = setup(&scratch).start();
     let response = server.get("/exit_before_start");
     assert_failed(&mut server, &response, 502);
     let deaths = server.log().lines().filter(|line| line.contains("exit code 3") && line.contains("in slot")).count();
-    assert_eq!(deaths, 2, "one worker and one more");
+    assert_eq!(deaths, 4, "as often as a request is given to a worker");
     assert_serves(&server);
 }
 
@@ -177,4 +202,16 @@ fn a_worker_that_talks_garbage_at_the_handshake_stops_the_start() {
 #[test]
 fn a_worker_of_another_build_stops_the_start() {
     refused_at_start("other-build", &["0.0.0-other"]);
+}
+
+#[test]
+fn a_template_that_lies_about_what_it_has_forked_stops_the_start() {
+    for lie in ["forks-nothing", "forks-init", "forks-for-another", "begins-itself"] {
+        refused_at_start(lie, &["worker"]);
+    }
+}
+
+#[test]
+fn a_template_that_cannot_fork_stops_the_start_with_its_reason() {
+    refused_at_start("fork-fails", &["out of processes"]);
 }

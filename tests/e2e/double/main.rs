@@ -54,6 +54,9 @@ const ACTIONS: &[&str] = &[
     "attempt",
 ];
 
+/// More than a client that does not read, and everything on the way to it, can hold.
+const BEYOND_WINDOW_BYTES: usize = 256 << 20;
+
 /// Log lines of one flood.
 const FLOOD_LINES: usize = 20_000;
 
@@ -207,7 +210,7 @@ impl Double {
             "body_beyond_window" => {
                 self.head(id, 200, &[]);
                 let chunk = [b'x'; BODY_CHUNK_BYTES_MAX];
-                (0..4 * WINDOW_BYTES as usize / chunk.len()).for_each(|_| self.body(id, &chunk, false));
+                (0..BEYOND_WINDOW_BYTES / chunk.len()).for_each(|_| self.body(id, &chunk, false));
             }
             "empty_chunks" => {
                 self.head(id, 200, &[]);

@@ -37,7 +37,7 @@ impl ResourceLimiter for Limits {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        Err(error)
+        Err(MemoryRefused { reason: error.to_string() }.into())
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
@@ -58,6 +58,20 @@ impl fmt::Display for MemoryLimit {
 }
 
 impl std::error::Error for MemoryLimit {}
+
+/// The instance may have more memory, but the operating system does not give it: the process has reached its ceiling, or the machine its end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemoryRefused {
+    pub reason: String,
+}
+
+impl fmt::Display for MemoryRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the worker process gets no more memory, of which it may have `worker-memory-mb`: {}", self.reason)
+    }
+}
+
+impl std::error::Error for MemoryRefused {}
 
 fn megabytes(bytes: u64) -> String {
     const MEGABYTE: u64 = 1 << 20;

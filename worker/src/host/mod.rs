@@ -13,12 +13,15 @@ pub mod wasi_http;
 use std::fmt;
 use std::path::PathBuf;
 
-use rusmd_proto::{LogLevel, RequestId, StatusPage};
+use rusmd_proto::limits::FAILURE_TEXT_BYTES_MAX;
+use rusmd_proto::message::cut_text;
+use rusmd_proto::{LogLevel, RequestId, StatusPage, ToSupervisor};
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime::{Engine, Store, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::failure;
 use crate::host::hooks::{Hooks, Reach};
 use crate::host::limits::Limits;
 use crate::host::stdio::{GuestLog, Stream};
@@ -66,6 +69,7 @@ pub struct Guest {
     pub log: GuestLog,
     id: RequestId,
     status: &'static StatusPage,
+    outbox: Outbox,
 }
 
 impl fmt::Debug for Guest {
@@ -115,6 +119,7 @@ pub fn new_store(
         log,
         id,
         status: surroundings.status,
+        outbox: surroundings.outbox.clone(),
     };
     let mut store = Store::new(engine, guest);
     store.limiter(|guest| &mut guest.limits);
@@ -123,10 +128,28 @@ pub fn new_store(
     // first request there is nobody else that it could mean. Anybody else makes way for a moment, so that what it has written can leave.
     store.epoch_deadline_callback(|store| {
         let guest = store.data();
-        if guest.status.interrupt() == guest.id { Err(Interrupted.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+        if guest.status.interrupt() == guest.id {
+            return Err(Interrupted.into());
+        }
+        if guest.id != RequestId::NONE && take_inspection(guest.status, guest.id) {
+            let backtrace = failure::frames(&WasmBacktrace::force_capture(&store));
+            let backtrace = cut_text(&backtrace, FAILURE_TEXT_BYTES_MAX);
+            let pushed = guest.outbox.push_urgent(&ToSupervisor::Backtrace { id: guest.id, backtrace });
+            debug_assert!(pushed.is_ok(), "a backtrace within its limit can be encoded");
+        }
+        Ok(UpdateDeadline::Yield(1))
     });
     store.set_epoch_deadline(1);
     Ok(store)
+}
+
+/// Whether the supervisor wants to see where this request's guest is. It is told once: whoever takes the wish answers it.
+pub fn take_inspection(status: &StatusPage, id: RequestId) -> bool {
+    let is_wanted = status.inspect() == id;
+    if is_wanted {
+        status.store_inspect(RequestId::NONE);
+    }
+    is_wanted
 }
 
 /// The supervisor wanted the request stopped.

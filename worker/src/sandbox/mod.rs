@@ -205,9 +205,9 @@ impl fmt::Display for SandboxError {
             SandboxError::Step(step, error) => write!(f, "the sandbox cannot be entered: {step}: {error}"),
             SandboxError::Data { used_bytes, bytes_max } => write!(
                 f,
-                "a worker has {} MiB of memory before its first request, and may have {}",
-                used_bytes >> 20,
-                bytes_max >> 20
+                "a worker has {} KiB of memory before its first request, and may have {} KiB; raise `worker-memory-mb`",
+                used_bytes >> 10,
+                bytes_max >> 10
             ),
             SandboxError::Sys(error) => fmt::Display::fmt(error, f),
             SandboxError::Trial(reason) => write!(f, "the sandbox does not work here: {reason}"),

@@ -32,7 +32,22 @@ pub fn watch_engine(engine: Engine) -> Result<(), SysError> {
     set_handler(libc::SIGALRM, on_alarm as *const () as libc::sighandler_t)
 }
 
+/// How long after a signal of the supervisor's guests are made to look up once more.
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(5);
+
 extern "C" fn on_interrupt(_: libc::c_int) {
+    raise_epochs();
+    // A guest that is making way just now counts from the epoch at which it goes on, and would never look.
+    set_alarm(SECOND_LOOK_AFTER);
+}
+
+extern "C" fn on_alarm(_: libc::c_int) {
+    ALARM_SET.store(false, Ordering::SeqCst);
+    ALARM_CAME.store(true, Ordering::SeqCst);
+    raise_epochs();
+}
+
+fn raise_epochs() {
     for slot in &ENGINES {
         // SAFETY: the pointer is null or came from `Box::into_raw` in `watch_engine` and is never freed. `increment_epoch` is one
         // atomic addition, which wasmtime documents as safe in signal handlers; it touches no errno.
@@ -40,12 +55,6 @@ extern "C" fn on_interrupt(_: libc::c_int) {
             engine.increment_epoch();
         }
     }
-}
-
-extern "C" fn on_alarm(signal: libc::c_int) {
-    ALARM_SET.store(false, Ordering::SeqCst);
-    ALARM_CAME.store(true, Ordering::SeqCst);
-    on_interrupt(signal);
 }
 
 /// Makes running guests look up after this time. With an alarm set already, that one stands: one that comes for nothing costs less than

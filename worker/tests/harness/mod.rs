@@ -140,6 +140,11 @@ pub struct Worker {
 impl Template {
     /// Starts one without a handshake.
     pub fn spawn() -> Template {
+        Template::spawn_as(|_| {})
+    }
+
+    /// The same, with something else about the process.
+    pub fn spawn_as(change: impl FnOnce(&mut Command)) -> Template {
         adopt_orphans();
         let (line, theirs) = Line::pair();
         let (status, page) = status_page();
@@ -158,6 +163,7 @@ impl Template {
                 Ok(())
             });
         }
+        change(&mut command);
         let child = command.spawn().expect("the template starts");
         Template { child, line, status }
     }

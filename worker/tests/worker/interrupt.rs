@@ -2,7 +2,7 @@
 
 use rusmd_proto::{FailureCause, RequestHead, RequestId, ToWorker};
 
-use crate::harness::{Worker, guest, head, head_with_query, spec};
+use crate::harness::{Got, Worker, guest, head, head_with_query, spec};
 use crate::wat;
 
 const BUSY: &str = "(loop $on (br $on)) unreachable";
@@ -49,6 +49,62 @@ fn a_waiting_guest_is_cancelled() {
         assert_eq!(worker.outcome(id).cause(), Some(FailureCause::Interrupted));
     }
     assert_eq!(worker.get(3, "/hello").text(), "hello world\n");
+}
+
+/// What the supervisor does about a request that takes long.
+fn inspect(worker: &mut Worker, id: u64) -> String {
+    worker.status.store_inspect(RequestId(id));
+    worker.send(&ToWorker::Inspect { id: RequestId(id) });
+    worker.signal(libc::SIGUSR1);
+    match worker.receive() {
+        Got::Backtrace { id: of, backtrace } if of == id => backtrace,
+        got => panic!("{got:?} instead of Backtrace; {}", worker.last_words()),
+    }
+}
+
+#[test]
+fn a_busy_guest_is_looked_at_and_goes_on() {
+    let mut worker = Worker::serving(&guest("wasi-faults"));
+    worker.send(&ToWorker::Request { id: RequestId(1), head: head("GET", "/spin"), end: true });
+    worker.wait_until_started(1);
+    // The first looks may come while the instance is still being set up.
+    assert!((0..1000).any(|_| inspect(&mut worker, 1).contains("spin")));
+    assert!(inspect(&mut worker, 1).contains("spin"));
+    interrupt(&mut worker, 1);
+    assert_eq!(worker.outcome(1).cause(), Some(FailureCause::Interrupted));
+}
+
+#[test]
+fn a_handler_that_computes_is_looked_at_too() {
+    let artifact = wat::artifact("busy", &wat::handlers(BUSY));
+    let (mut worker, _) = Worker::start(vec![spec(&artifact)]);
+    let head = RequestHead { action: Some("go"), ..head("GET", "/") };
+    worker.send(&ToWorker::Request { id: RequestId(1), head, end: true });
+    worker.wait_until_started(1);
+    assert!(inspect(&mut worker, 1).contains("handle"));
+    interrupt(&mut worker, 1);
+    assert_eq!(worker.outcome(1).cause(), Some(FailureCause::Interrupted));
+}
+
+#[test]
+fn a_waiting_guest_has_no_stack_to_be_looked_at_and_goes_on() {
+    let mut worker = Worker::serving(&guest("wasi-faults"));
+    worker.send(&ToWorker::Request { id: RequestId(1), head: head_with_query("/sleep", "ms=300"), end: true });
+    worker.wait_until_started(1);
+    assert_eq!(inspect(&mut worker, 1), "");
+    assert_eq!(worker.outcome(1).text(), "slept\n");
+}
+
+#[test]
+fn a_look_at_a_request_that_has_ended_harms_nobody() {
+    let mut worker = Worker::serving(&guest("wasi-faults"));
+    for id in 1..=20 {
+        assert_eq!(worker.get(id, "/hello").text(), "hello world\n");
+        worker.status.store_inspect(RequestId(id));
+        worker.send(&ToWorker::Inspect { id: RequestId(id) });
+        worker.signal(libc::SIGUSR1);
+    }
+    assert_eq!(worker.get(21, "/hello").text(), "hello world\n");
 }
 
 #[test]

@@ -10,4 +10,5 @@ mod compile;
 mod handshake;
 mod interrupt;
 mod requests;
+mod sandbox;
 mod wat;

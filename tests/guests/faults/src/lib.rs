@@ -175,6 +175,14 @@ pub mod faults {
         }
     }
 
+    /// Tries to write the text `as asked` to `path`.
+    pub fn write(req: Request) -> Response {
+        match std::fs::write(req.query("path").unwrap_or("/written"), "as asked") {
+            Ok(()) => Response::text("written\n"),
+            Err(error) => Response::new(403, format!("{error}\n")),
+        }
+    }
+
     /// A line for each level, and one on each of standard output and error.
     pub fn log() -> Response {
         log::error!("an error line");
