@@ -66,7 +66,7 @@ struct Line {
 enum Action {
     /// Check the manifest and every component, print the routes, and exit
     Check,
-    /// Ask or tell the running server of the manifest: status, workers, reload, stop, scale, reopen, upgrade
+    /// Ask or tell the running server: status, workers, reload, stop, scale, reopen, upgrade
     Ctl(ControlFlags),
 }
 

@@ -225,7 +225,7 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "poison-deaths",
         Count(0, 100, |s| &mut s.poison_deaths),
-        "workers that one request (component, action, path) may kill in a row before it gets 503; 0: off",
+        "workers that a request (component, action, path) may kill in a row before it gets 503; 0: off",
     ),
     row(
         "poison-window-ms",

@@ -410,7 +410,9 @@ impl Backend {
             }
             Stage::Reading | Stage::Queued => {}
             Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } => {
-                report::died(&self.app, request, ended.pid(), exit, usage, now);
+                if request.trace.outcome != Some(Outcome::Stopped) {
+                    report::died(&self.app, request, ended.pid(), exit, usage, now);
+                }
                 self.answer(clients, id, &Answer::CRASHED, Outcome::WorkerDied, now);
                 self.forget(id);
             }

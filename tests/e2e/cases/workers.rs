@@ -43,7 +43,12 @@ fn a_killed_worker_costs_only_the_request_that_had_started() {
 
 #[test]
 fn a_worker_that_crashes_is_502_and_is_replaced() {
-    let mut server = Form::Handlers.setup().server("workers", 1).server("request-timeout-ms", LONG_MS).start();
+    let mut server = Form::Handlers
+        .setup()
+        .server("workers", 1)
+        .server("request-timeout-ms", LONG_MS)
+        .server("poison-deaths", 0)
+        .start();
     for signal in [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGBUS] {
         let mut started = request(&server, "/spin");
         let worker = server.busy_worker();

@@ -2,6 +2,7 @@
 //!
 //! Owns the process, its scratch directory and the list of log lines that its test expects. The tests drive it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
@@ -244,9 +245,13 @@ impl Server {
     #[track_caller]
     pub fn busy_worker(&self) -> i32 {
         const BUSY_TICKS: u64 = 5;
-        let before: Vec<(i32, u64)> = self.workers().iter().map(|pid| (*pid, process::cpu_ticks(*pid))).collect();
+        // A worker may have been forked only now, and one is a template by name until it has begun.
+        let mut before: BTreeMap<i32, u64> = BTreeMap::new();
         let busy = wait::poll(SOON, || {
-            before.iter().find(|(pid, ticks)| process::cpu_ticks(*pid) >= ticks + BUSY_TICKS).map(|(pid, _)| *pid)
+            self.workers().into_iter().find(|pid| {
+                let ticks = process::cpu_ticks(*pid);
+                ticks >= *before.entry(*pid).or_insert(ticks) + BUSY_TICKS
+            })
         });
         busy.expect("a worker uses the processor")
     }
