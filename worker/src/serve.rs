@@ -167,6 +167,7 @@ impl Server {
 
     /// Waits for frames and nothing else.
     pub fn block_on_link(&mut self) -> Result<Next, ServeError> {
+        self.answer_inspection()?;
         match self.link.receive().map_err(Illegal::Link)? {
             Received::Ended => Ok(Next::Exit),
             Received::Some | Received::Nothing => {
@@ -178,6 +179,7 @@ impl Server {
 
     /// Waits for frames, or for whatever the guest waits for.
     pub fn block_on_guest_or_link(&mut self) -> Result<Next, ServeError> {
+        self.answer_inspection()?;
         let (flag, link) = (&self.flag, &mut self.link);
         let received = self.runtime.block_on(poll_fn(|cx| {
             if flag.arm(cx.waker()) {
@@ -210,17 +212,19 @@ impl Server {
     fn take_frames(&mut self) -> Result<(), ServeError> {
         let requests = &mut self.requests;
         while self.link.next_frame(|frame| requests.handle(frame))?.is_some() {}
-        self.answer_inspection()
+        Ok(())
     }
 
-    /// A guest that computes has answered, or will, when the signal comes. One that waits for the host has no stack to be looked at.
+    /// Before this process waits: a guest that computes has answered, or will, when the signal comes, but one that waits for the host
+    /// has no stack to be looked at.
     fn answer_inspection(&mut self) -> Result<(), ServeError> {
         let status = self.surroundings.status;
         let Some(exchange) = self.requests.active().filter(|exchange| exchange.inspected) else { return Ok(()) };
         exchange.inspected = false;
         let id = exchange.id;
         if take_inspection(status, id) {
-            self.link.outbox().push_urgent(&ToSupervisor::Backtrace { id, backtrace: "" })?;
+            self.link.outbox().push(&ToSupervisor::Backtrace { id, backtrace: "" })?;
+            self.link.flush()?;
         }
         Ok(())
     }
