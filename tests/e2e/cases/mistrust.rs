@@ -206,12 +206,7 @@ fn a_worker_of_another_build_stops_the_start() {
 
 #[test]
 fn a_template_that_lies_about_what_it_has_forked_stops_the_start() {
-    for lie in ["forks-nothing", "forks-init", "forks-for-another", "begins-itself"] {
+    for lie in ["forks-init", "forks-for-another", "begins-itself"] {
         refused_at_start(lie, &["worker"]);
     }
-}
-
-#[test]
-fn a_template_that_cannot_fork_stops_the_start_with_its_reason() {
-    refused_at_start("fork-fails", &["out of processes"]);
 }
