@@ -127,9 +127,9 @@ fn after_a_refusal_one_request_is_on_trial_and_the_next_refusal_is_twice_as_long
 fn wait_for_trial(server: &Server, path: &str) -> Client {
     let trial = wait::poll(SOON, || {
         let mut client = server.connect();
-        // Once it is accepted, its request is dealt with before a connection that comes later.
-        server.barrier();
         client.get(path);
+        // A connection that comes in the same turn may be answered before it, but none that comes after that.
+        server.barrier();
         server.barrier();
         client.is_silent().then_some(client)
     });
