@@ -55,6 +55,10 @@ impl Compiler {
         Ok(Compiler { binary: worker_binary.to_owned(), sources, child, output, said: Vec::new() })
     }
 
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
     /// What it says: to be waited for.
     pub fn output(&self) -> BorrowedFd<'_> {
         self.output.as_fd()

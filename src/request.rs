@@ -82,6 +82,8 @@ pub struct Request {
     pub client: Option<ClientKey>,
     /// Which `[[serve]]` of the manifest it came to.
     pub serve: usize,
+    /// Its component, by the place on the wire.
+    pub component: u16,
     pub stage: Stage,
     pub upload: Upload,
     pub reply: Reply,
@@ -146,6 +148,7 @@ impl Request {
         id: RequestId,
         client: ClientKey,
         serve: usize,
+        component: u16,
         frames: Vec<u8>,
         now: Instant,
         deadline: Instant,
@@ -154,6 +157,7 @@ impl Request {
             id,
             client: Some(client),
             serve,
+            component,
             stage: Stage::Reading,
             upload: Upload::Open { credit: WINDOW_BYTES },
             reply: Reply::Awaited,

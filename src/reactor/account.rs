@@ -78,7 +78,8 @@ impl Reactor<'_> {
                     self.logs.push(&unrouted.entry(backend.number, clock.wall));
                 }
             }
-            while let Some(request) = backend.finished.pop() {
+            let mut finished = std::mem::take(&mut backend.finished);
+            for request in finished.drain(..) {
                 let times = Times::of(&request, clock.now, monotonic);
                 let outcome = request.trace.outcome.unwrap_or(Outcome::ClientLeft);
                 let status = Some(request.trace.status).filter(|status| *status != 0);
@@ -86,19 +87,26 @@ impl Reactor<'_> {
                 if request.trace.handed.is_some() {
                     self.counters.handle_dispatch(times.queue);
                 }
-                if let Some(head) = request.head() {
-                    let is_failure = outcome != Outcome::Served && outcome != Outcome::ClientLeft;
-                    backend.tally.count(head.component, is_failure, outcome == Outcome::WorkerDied);
-                    if writes {
-                        let name = backend.app.component_name(head.component);
-                        let wall = clock.wall.checked_sub(times.age).unwrap_or(clock.wall);
-                        let target = target(head.path, head.query);
-                        let entry = entry(&request, &target, &head, outcome, &times, backend.number, name, wall);
-                        self.logs.push(&entry);
-                    }
+                let is_failure = outcome != Outcome::Served && outcome != Outcome::ClientLeft;
+                backend.tally.count(request.component, is_failure, outcome == Outcome::WorkerDied);
+                if writes && let Some(head) = request.head() {
+                    let name = backend.app.component_name(head.component);
+                    let target = target(head.path, head.query);
+                    let ended = Ended {
+                        request: &request,
+                        head: &head,
+                        target: &target,
+                        outcome,
+                        times,
+                        generation: backend.number,
+                        component: name,
+                        began: clock.wall.checked_sub(times.age).unwrap_or(clock.wall),
+                    };
+                    self.logs.push(&ended.entry());
                 }
                 backend.recycle(request);
             }
+            backend.finished = finished;
         }
     }
 }
@@ -135,39 +143,46 @@ impl Times {
     }
 }
 
-fn entry<'a>(
+/// A request that is over, with all that the access log tells of it.
+struct Ended<'a> {
     request: &'a Request,
-    target: &'a str,
     head: &'a RequestHead<'a>,
+    target: &'a str,
     outcome: Outcome,
-    times: &Times,
+    times: Times,
     generation: u64,
     component: Option<&'a str>,
-    wall: SystemTime,
-) -> AccessEntry<'a> {
-    let trace = &request.trace;
-    let field = |name: &str| head.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
-    AccessEntry {
-        time: wall,
-        peer: head.peer.unwrap_or(NOWHERE),
-        id: request.id,
-        method: head.method.as_bytes(),
-        target: target.as_bytes(),
-        version: "HTTP/1.1",
-        status: trace.status,
-        bytes: trace.body_bytes,
-        referer: field("referer"),
-        user_agent: field("user-agent"),
-        total: times.total,
-        queue: times.queue,
-        dispatch: times.dispatch,
-        run: times.run,
-        worker: Some(trace.pid).filter(|pid| *pid != 0),
-        generation,
-        component,
-        action: head.action,
-        started: trace.started_ns != 0,
-        outcome,
+    /// When its head was there.
+    began: SystemTime,
+}
+
+impl<'a> Ended<'a> {
+    fn entry(&self) -> AccessEntry<'a> {
+        let Ended { request, head, target, outcome, times, generation, component, began } = *self;
+        let trace = &request.trace;
+        let field = |name: &str| head.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        AccessEntry {
+            time: began,
+            peer: head.peer.unwrap_or(NOWHERE),
+            id: request.id,
+            method: head.method.as_bytes(),
+            target: target.as_bytes(),
+            version: "HTTP/1.1",
+            status: trace.status,
+            bytes: trace.body_bytes,
+            referer: field("referer"),
+            user_agent: field("user-agent"),
+            total: times.total,
+            queue: times.queue,
+            dispatch: times.dispatch,
+            run: times.run,
+            worker: Some(trace.pid).filter(|pid| *pid != 0),
+            generation,
+            component,
+            action: head.action,
+            started: trace.started_ns != 0,
+            outcome,
+        }
     }
 }
 

@@ -92,8 +92,9 @@ pub struct Backend {
     pub(super) sandbox_missing: Vec<String>,
     /// A worker has been ready once.
     pub(super) proven: bool,
-    /// Workers in a row that ended before they were ready.
+    /// Workers in a row that could not be forked, or ended before they were ready, and why the last one did if that is known.
     pub(super) start_failures: u32,
+    pub(super) last_failure: Option<String>,
     /// Requests that are over and not accounted for yet, and dispatches.
     pub(super) finished: Vec<Request>,
     pub(super) dispatched_again: u64,
@@ -146,6 +147,7 @@ impl Backend {
             sandbox_missing: Vec::new(),
             proven: false,
             start_failures: 0,
+            last_failure: None,
             finished: Vec::new(),
             dispatched_again: 0,
             unrouted: Vec::new(),
@@ -256,7 +258,7 @@ impl Backend {
         if (ToWorker::Request { id, head: wire, end }).encode(&mut frames).is_err() {
             return Err((id, Answer::new(431, "the request's head is too large")));
         }
-        let mut request = Request::new(id, client, serve, frames, now, now + self.request_timeout);
+        let mut request = Request::new(id, client, serve, component, frames, now, now + self.request_timeout);
         request.fingerprint = fingerprint;
         if end {
             request.upload = Upload::Over;

@@ -19,7 +19,7 @@ use super::clients::Clients;
 /// the oldest is cut.
 pub const GENERATIONS_MAX: usize = 8;
 
-/// Workers in a row that may end before they are ready before a generation is given up that has never been ready.
+/// Workers in a row that may fail to start before a generation is given up that has never been ready.
 const START_FAILURES_MAX: u32 = 3;
 
 /// See the module's documentation. There is always a current one.
@@ -131,6 +131,15 @@ impl Generations {
         });
     }
 
+    /// The processes that are known: what a template says that it has forked must be none of them.
+    pub fn pids(&self) -> Vec<i32> {
+        let of_backend = |backend: &Backend| {
+            let workers = backend.workers.iter().flatten().map(super::backend::Worker::pid);
+            workers.chain(backend.template.pid()).collect::<Vec<_>>()
+        };
+        self.list.iter().flat_map(of_backend).collect()
+    }
+
     pub fn in_flight(&self) -> usize {
         self.list.iter().map(Backend::in_flight).sum()
     }
@@ -156,7 +165,8 @@ impl Backend {
     /// Whether this generation could take over.
     pub(super) fn progress(&self) -> Progress {
         if self.start_failures >= START_FAILURES_MAX {
-            let reason = format!("{START_FAILURES_MAX} workers in a row ended before they were ready");
+            let last = self.last_failure.as_deref().unwrap_or("they ended before they were ready");
+            let reason = format!("{START_FAILURES_MAX} attempts to start a worker failed: {last}");
             return Progress::Failed { reason };
         }
         if self.pool.is_complete() { Progress::Complete } else { Progress::Going }

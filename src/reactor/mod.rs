@@ -299,10 +299,11 @@ impl<'d> Reactor<'d> {
 
     /// A clock that has leapt makes everybody late at once, and nobody is to blame.
     fn notice_leap(&mut self, due: Option<Instant>, last: Instant, now: Instant) {
-        let Some(leap) = due.map(|due| now.saturating_duration_since(due.max(last))).filter(|leap| *leap >= LEAP_MIN)
-        else {
+        if due.is_none_or(|due| now.saturating_duration_since(due.max(last)) < LEAP_MIN) {
             return;
-        };
+        }
+        // When it began to stand still is not known: it may have been right after the last turn.
+        let leap = now.saturating_duration_since(last);
         log::warn!("the machine, or this process, stood still for {leap:.1?}: deadlines are moved by that");
         for backend in self.generations.iter_mut() {
             backend.forgive(leap);
@@ -326,16 +327,21 @@ impl<'d> Reactor<'d> {
                 {
                     self.counters.handle_restart(death.reason);
                     self.deaths.push(death);
+                    self.reap_strangers();
                 }
             }
             Some(Source::TemplateLink(generation)) => {
+                let known = self.generations.pids();
                 if let Some(backend) = self.generations.get_mut(generation) {
-                    backend.handle_template_link(registry, scratch, now);
+                    backend.handle_template_link(&known, registry, scratch, now);
                 }
             }
             Some(Source::TemplateProcess(generation)) => {
+                let known = self.generations.pids();
                 let Some(backend) = self.generations.get_mut(generation) else { return Ok(()) };
-                let end = backend.handle_template_process(registry, scratch, &mut self.counters, now);
+                let end = backend.handle_template_process(&known, registry, scratch, &mut self.counters, now);
+                // What it was forking when it ended may be nobody's.
+                self.reap_strangers();
                 if let Some(end) = end {
                     self.handle_template_end(generation, end, now)?;
                 }
@@ -380,6 +386,14 @@ impl<'d> Reactor<'d> {
         }
         log::error!("no template becomes ready: {reason}");
         Ok(())
+    }
+
+    /// Reaps children that nobody waits for.
+    fn reap_strangers(&self) {
+        let known = self.generations.pids();
+        let successor = self.upgrade.as_ref().map(Upgrade::pid);
+        let compiler = self.reload.as_ref().and_then(Reload::compiler_pid);
+        crate::sys::reap_strangers(|pid| known.contains(&pid) || Some(pid) == successor || Some(pid) == compiler);
     }
 
     /// Starts the templates and the workers that are missing.

@@ -62,6 +62,13 @@ impl Reload {
         }
     }
 
+    pub(super) fn compiler_pid(&self) -> Option<i32> {
+        match &self.stage {
+            Stage::Compiling { compiler, .. } => Some(compiler.pid()),
+            Stage::Starting { .. } => None,
+        }
+    }
+
     pub(super) fn generation(&self) -> Option<GenerationId> {
         match &self.stage {
             Stage::Compiling { .. } => None,

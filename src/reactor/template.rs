@@ -159,7 +159,13 @@ impl Backend {
     }
 
     /// Something has happened on the template's link.
-    pub(super) fn handle_template_link(&mut self, registry: &Registry, scratch: &mut [u8], now: Instant) {
+    pub(super) fn handle_template_link(
+        &mut self,
+        known: &[i32],
+        registry: &Registry,
+        scratch: &mut [u8],
+        now: Instant,
+    ) {
         if let Some(running) = &mut self.template.running {
             running.link.flush();
         }
@@ -174,7 +180,7 @@ impl Backend {
             }
             let mut inbox: FrameBuffer = std::mem::take(running.link.inbox());
             inbox.extend(&scratch[..count]);
-            let taken = self.take_template_frames(&mut inbox, registry, now);
+            let taken = self.take_template_frames(&mut inbox, known, registry, now);
             if let Some(running) = &mut self.template.running {
                 *running.link.inbox() = inbox;
             }
@@ -188,6 +194,7 @@ impl Backend {
     fn take_template_frames(
         &mut self,
         inbox: &mut FrameBuffer,
+        known: &[i32],
         registry: &Registry,
         now: Instant,
     ) -> Result<(), Violation> {
@@ -197,10 +204,12 @@ impl Backend {
                 ToSupervisor::Ready(ready) => self.handle_template_ready(&ready)?,
                 ToSupervisor::Refused(refused) => return Err(Violation::Refused(refused.message.to_owned())),
                 ToSupervisor::Log { line, .. } => report::guest_line(header.request, &line),
-                ToSupervisor::Forked { slot, pid } => self.handle_forked(SlotId(slot), pid, registry, now)?,
+                ToSupervisor::Forked { slot, pid } => self.handle_forked(SlotId(slot), pid, known, registry, now)?,
                 ToSupervisor::ForkFailed(failed) => {
                     let delay = self.give_up_fork(SlotId(failed.slot), registry, now);
                     log::error!("cannot fork a worker: {}; next attempt in {delay:?}", failed.message);
+                    self.start_failures = self.start_failures.saturating_add(1);
+                    self.last_failure = Some(failed.message.to_owned());
                 }
                 ToSupervisor::ResponseHead { .. }
                 | ToSupervisor::ResponseBody { .. }
@@ -274,8 +283,17 @@ impl Backend {
         self.pool.handle_fork_failed(slot, now)
     }
 
-    fn handle_forked(&mut self, slot: SlotId, pid: u32, registry: &Registry, now: Instant) -> Result<(), Violation> {
-        let is_known = self.workers.iter().flatten().any(|worker| u32::try_from(worker.pid()) == Ok(pid));
+    fn handle_forked(
+        &mut self,
+        slot: SlotId,
+        pid: u32,
+        known: &[i32],
+        registry: &Registry,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        // Those of this generation are looked up anew: the last frame may have told of one.
+        let own = self.workers.iter().flatten().map(Worker::pid);
+        let is_known = own.chain(known.iter().copied()).any(|known| u32::try_from(known) == Ok(pid));
         let awaited = super::backend::worker(&mut self.workers, slot).filter(|worker| worker.process.is_none());
         let Some(entry) = awaited.filter(|_| !is_known) else { return Err(Violation::Unexpected("Forked")) };
         let process =
@@ -309,10 +327,16 @@ impl Backend {
             if let Some(running) = &mut self.template.running {
                 running.stage = Stage::Ready;
             }
-            let forking: Vec<SlotId> = self.pool.slots().filter(|slot| self.pool.is_forking(*slot)).collect();
-            for slot in forking {
-                self.pool.handle_fork_failed(slot, now);
-                self.workers[slot.0 as usize] = None;
+        }
+    }
+
+    /// The workers that were ordered and have not been heard of will not come: their template is gone. One that has been forked all the
+    /// same ends with its link.
+    fn give_up_unborn(&mut self, registry: &Registry, now: Instant) {
+        for slot in self.pool.slots() {
+            if super::backend::worker(&mut self.workers, slot).is_some_and(|worker| worker.process.is_none()) {
+                drop(self.take_worker(slot, registry));
+                self.pool.handle_exit(slot, now);
             }
         }
     }
@@ -325,13 +349,14 @@ impl Backend {
     /// The template's process may have ended.
     pub(super) fn handle_template_process(
         &mut self,
+        known: &[i32],
         registry: &Registry,
         scratch: &mut [u8],
         counters: &mut Counters,
         now: Instant,
     ) -> Option<TemplateEnd> {
         // What it said before its end still counts.
-        self.handle_template_link(registry, scratch, now);
+        self.handle_template_link(known, registry, scratch, now);
         let running = self.template.running.as_ref()?;
         let (exit, _) = match running.process.try_reap() {
             Ok(ended) => ended?,
@@ -344,11 +369,7 @@ impl Backend {
         // Both descriptors are closed when `ended` is dropped, which takes them out of the poll as well.
         let _ = registry.deregister(ended.link.source());
         let _ = registry.deregister(&mut SourceFd(&ended.process.as_fd().as_raw_fd()));
-        let forking: Vec<SlotId> = self.pool.slots().filter(|slot| self.pool.is_forking(*slot)).collect();
-        for slot in forking {
-            drop(self.take_worker(slot, registry));
-            self.pool.handle_fork_failed(slot, now);
-        }
+        self.give_up_unborn(registry, now);
         if !self.wants_workers() {
             return Some(TemplateEnd::Replaced);
         }

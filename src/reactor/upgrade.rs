@@ -39,6 +39,10 @@ enum Stage {
 }
 
 impl Upgrade {
+    pub(super) fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.stage {
             Stage::Awaited { deadline } => Some(deadline),
