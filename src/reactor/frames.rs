@@ -348,12 +348,12 @@ impl Backend {
         }
     }
 
-    /// When the guest was given control, by its worker's word.
+    /// When the guest was given control, by its worker's word. A worker that has gone on to its next request says only when that one began: then this one began
+    /// as soon as it could.
     fn note_start(&mut self, id: RequestId, slot: SlotId) {
-        if let (Some(request), Some(entry)) = (self.requests.get_mut(id), worker(&mut self.workers, slot))
-            && entry.page.started() == id
-        {
-            request.trace.started_ns = entry.page.started_at_ns().max(1);
+        if let (Some(request), Some(entry)) = (self.requests.get_mut(id), worker(&mut self.workers, slot)) {
+            let started_ns = if entry.page.started() == id { entry.page.started_at_ns() } else { 0 };
+            request.trace.started_ns = started_ns.max(1);
         }
     }
 

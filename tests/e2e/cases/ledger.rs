@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
@@ -30,6 +31,9 @@ const WORK: u32 = 100;
 /// The kills of a run are repeated by setting this variable to the seed that the run has printed.
 const SEED_VARIABLE: &str = "RUSMD_E2E_SEED";
 
+/// One kill of so many meets a template.
+const TEMPLATES_AMONG: u64 = 50;
+
 const SIGNALS: [Signal; 3] = [Signal::SIGKILL, Signal::SIGSEGV, Signal::SIGABRT];
 
 /// What a client was told about a request.
@@ -51,19 +55,23 @@ struct Lines {
 fn clients_logs_and_side_effects_agree_on_every_request_whatever_dies() {
     let seed = seed();
     println!("{SEED_VARIABLE}={seed}");
-    let directory = Scratch::new();
+    let (directory, logs) = (Scratch::new(), Scratch::new());
+    let access_log = logs.path().join("access");
     let mut server = Setup::new()
         .routes(&[("GET /ledger", "ledger#record")])
         .capability("ledger", &format!("preopen = [\"{}::/ledger:rw\"]", directory.path().display()))
         .server("workers", 3)
         .server("spare-workers", 2)
+        .log("access", &format!("\"{}\"", access_log.display()))
+        .log("access-format", "\"json\"")
         .start();
     let (told, killed) = load(&server, seed);
-    server.expect_error("ended with");
+    ["ended with", "ended while it loaded"].iter().for_each(|part| server.expect_error(part));
 
     let ledger = read_ledger(&directory);
     compare_with_ledger(&told, &ledger);
     compare_with_log(&server, &told, &killed);
+    compare_with_access_log(&access_log, &told, &killed);
     let failed = told.values().filter(|told| told.status == 502).count();
     println!("{} requests, {} kills, {failed} lost", told.len(), killed.len());
     assert!(failed <= KILLS, "{failed} requests failed after {KILLS} kills");
@@ -108,17 +116,19 @@ fn tell(id: u64, response: &Response) -> Told {
     Told { status, request }
 }
 
-/// Kills workers at random, whether at work, idle or starting. Each goes once.
+/// Kills workers at random, whether at work, idle or starting, and now and then what they are forked from. Each goes once.
 fn kill_workers(server: &Server, seed: u64, answered: &AtomicUsize) -> BTreeMap<i32, Signal> {
     let mut random = Random(seed);
     let mut killed = BTreeMap::new();
     while killed.len() < KILLS {
         let goal = answered.load(Ordering::Relaxed) + ANSWERS_BETWEEN_KILLS;
-        let workers: Vec<i32> = server.workers().into_iter().filter(|pid| !killed.contains_key(pid)).collect();
-        if let Some(worker) = random.pick(&workers) {
+        let is_template_due = random.next() % TEMPLATES_AMONG == 0;
+        let mut victims = if is_template_due { process::children(server.pid()) } else { server.workers() };
+        victims.retain(|pid| !killed.contains_key(pid) && process::is_worker(*pid) != is_template_due);
+        if let Some(victim) = random.pick(&victims) {
             let signal = *random.pick(&SIGNALS).expect("there are signals");
-            process::signal(*worker, signal);
-            killed.insert(*worker, signal);
+            process::signal(*victim, signal);
+            killed.insert(*victim, signal);
         }
         wait::until("the load goes on", || answered.load(Ordering::Relaxed) >= goal);
     }
@@ -178,6 +188,34 @@ fn compare_with_log(server: &Server, told: &BTreeMap<u64, Told>, killed: &BTreeM
     assert_eq!(named.len(), failed.len(), "a request that failed is not in the log");
 }
 
+/// Each request has one line, which says what its client was told, and of one that failed that it had started, and with whom.
+fn compare_with_access_log(access_log: &Path, told: &BTreeMap<u64, Told>, killed: &BTreeMap<i32, Signal>) {
+    let mut text = String::new();
+    wait::until("every request is in the access log", || {
+        text = fs::read_to_string(access_log).unwrap_or_default();
+        text.lines().count() >= told.len()
+    });
+    let mut named = BTreeSet::new();
+    for line in text.lines() {
+        let id = word_between(line, "\"target\":\"/ledger?id=", "&").and_then(|id| id.parse().ok());
+        let Some((id, told)) = id.and_then(|id| told.get_key_value(&id)) else { panic!("nobody sent this: {line}") };
+        assert!(named.insert(*id), "two lines are about one request: {line}");
+        let field = |name: &str| word_between(line, &format!("\"{name}\":"), ",").map(|value| value.trim_matches('"'));
+        let outcome = word_between(line, "\"outcome\":\"", "\"");
+        assert_eq!(field("status"), Some(told.status.to_string().as_str()), "{line}");
+        assert_eq!(field("started"), Some("true"), "{line}");
+        match &told.request {
+            None => assert_eq!(outcome, Some("served"), "{line}"),
+            Some(request) => {
+                assert_eq!((outcome, field("id")), (Some("worker-died"), Some(request.as_str())), "{line}");
+                let worker = field("pid").and_then(|pid| pid.parse().ok());
+                assert!(worker.is_some_and(|worker| killed.contains_key(&worker)), "nobody killed this worker: {line}");
+            }
+        }
+    }
+    assert_eq!(named.len(), told.len(), "a request is not in the access log");
+}
+
 /// Lines about a worker's end that name a request, with its id.
 fn deaths(log: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = log.lines().filter(|line| line.contains("ended with"));
@@ -186,6 +224,11 @@ fn deaths(log: &str) -> impl Iterator<Item = (&str, &str)> {
 
 fn word_after<'a>(line: &'a str, before: &str) -> Option<&'a str> {
     line.split_once(before)?.1.split_whitespace().next()
+}
+
+fn word_between<'a>(line: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (word, _) = line.split_once(before)?.1.split_once(after)?;
+    Some(word)
 }
 
 fn seed() -> u64 {
