@@ -30,7 +30,7 @@ pub(super) struct Template {
     running: Option<Running>,
     /// When the next one may be started.
     not_before: Instant,
-    /// Templates in a row that ended before they were ready.
+    /// Templates in a row that ended before they had forked anything.
     failures: u32,
     /// The component that the last one was loading when it ended. Whoever killed it may have met it by chance.
     suspect: Option<u16>,
@@ -277,10 +277,16 @@ impl Backend {
 
     /// There will be no worker in this slot from the last order. Returns how long to wait before the next.
     fn give_up_fork(&mut self, slot: SlotId, registry: &Registry, now: Instant) -> Duration {
-        if self.pool.is_forking(slot) {
-            drop(self.take_worker(slot, registry));
+        if !self.is_unborn(slot) {
+            return self.pool.handle_fork_failed(slot, now);
         }
-        self.pool.handle_fork_failed(slot, now)
+        drop(self.take_worker(slot, registry));
+        self.pool.handle_exit(slot, now).delay
+    }
+
+    /// A worker was ordered for this slot, and nobody has said which process it is. It may have been told to end all the same.
+    pub(super) fn is_unborn(&self, slot: SlotId) -> bool {
+        self.workers.get(slot.0 as usize).and_then(Option::as_ref).is_some_and(|worker| worker.process.is_none())
     }
 
     fn handle_forked(
@@ -304,6 +310,7 @@ impl Backend {
             log::error!("cannot wait for worker {pid}: {error}");
         }
         entry.process = Some(process);
+        self.template.failures = 0;
         log::debug!("worker {pid} in slot {slot} of generation {} was forked", self.number);
         if self.pool.handle_forked(slot, now) {
             self.send(slot, &ToWorker::Begin { slot: slot.0 });
@@ -334,9 +341,8 @@ impl Backend {
     /// same ends with its link.
     fn give_up_unborn(&mut self, registry: &Registry, now: Instant) {
         for slot in self.pool.slots() {
-            if super::backend::worker(&mut self.workers, slot).is_some_and(|worker| worker.process.is_none()) {
-                drop(self.take_worker(slot, registry));
-                self.pool.handle_exit(slot, now);
+            if self.is_unborn(slot) {
+                self.give_up_fork(slot, registry, now);
             }
         }
     }
@@ -378,7 +384,13 @@ impl Backend {
         let reason = ended.silenced.clone().unwrap_or_else(|| format!("it ended with {exit}"));
         if ended.stage == Stage::Ready && self.is_settled {
             log::error!("template {pid} of generation {} ended with {exit}: another is started", self.number);
-            self.template.not_before = now;
+            // The first at once; one after the other, more and more slowly.
+            self.template.not_before = now + self.template.delay();
+            self.template.failures = self.template.failures.saturating_add(1);
+            if !self.proven {
+                self.start_failures = self.start_failures.saturating_add(1);
+                self.last_failure = Some(reason);
+            }
             return Some(TemplateEnd::Replaced);
         }
         self.template.failures = self.template.failures.saturating_add(1);

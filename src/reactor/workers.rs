@@ -289,7 +289,10 @@ impl Backend {
                 self.kill(slot, RestartReason::Other);
             } else {
                 self.pool.handle_ending(slot);
-                self.send(slot, &ToWorker::Drain);
+                // To one that has not begun this would be illegal; it ends with its template, or with its link.
+                if !self.is_unborn(slot) {
+                    self.send(slot, &ToWorker::Drain);
+                }
             }
         }
     }

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -371,6 +373,20 @@ impl Server {
         Baseline { descriptors, workers: self.workers().len() }
     }
 
+    /// Whether the server says that all its workers are ready, spares and all; one that does not say is believed to be.
+    fn is_complete(&self) -> bool {
+        let Ok(mut socket) = UnixStream::connect(self.scratch().join("control.sock")) else { return true };
+        let mut text = String::new();
+        if socket.write_all(b"status\n").and_then(|()| socket.read_to_string(&mut text)).is_err() {
+            return true;
+        }
+        let reply: serde_json::Value = serde_json::from_str(&text).expect("a reply is JSON");
+        let status = &reply["status"];
+        let wanted = status["workers_wanted"].as_u64().unwrap_or(0) + status["spares_wanted"].as_u64().unwrap_or(0);
+        let generations = status["generations"].as_array().map(Vec::as_slice).unwrap_or_default();
+        generations.iter().any(|generation| generation["workers_ready"].as_u64() == Some(wanted))
+    }
+
     /// Waits until several looks in a row agree: the last workers are still starting when the first ones serve.
     fn settle(&self) -> Baseline {
         let (mut last, mut looks) = (self.present(), 0);
@@ -378,7 +394,8 @@ impl Server {
             let present = self.present();
             // A template between two executions has still the supervisor's name, and a worker in mid-fork its template's.
             let all_named = process::children(self.pid()).len() == present.workers + 1;
-            looks = if present == last && present.workers > 0 && all_named { looks + 1 } else { 0 };
+            looks =
+                if present == last && present.workers > 0 && all_named && self.is_complete() { looks + 1 } else { 0 };
             last = present;
             (looks == SETTLED_LOOKS).then_some(present)
         });
