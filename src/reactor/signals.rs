@@ -94,6 +94,7 @@ impl Reactor<'_> {
                 log::info!("{why}: finishing {} requests in flight", self.generations.in_flight());
                 self.daemon.handle_stop();
                 self.fail_reload("the server stops".to_owned(), now);
+                self.cancel_upgrade();
                 // A request that has reached this machine is served: only then are the idle connections known.
                 self.listeners.close(self.poll.registry());
                 self.clients.touch_all();

@@ -10,7 +10,7 @@ use mio::unix::SourceFd;
 
 use crate::handover::{Handover, Message};
 use crate::request::ClientKey;
-use crate::sys::{self, Process};
+use crate::sys::{self, Exit, Process};
 
 use super::reload::Verdict;
 use super::source::Source;
@@ -100,7 +100,9 @@ impl Reactor<'_> {
     pub(super) fn handle_successor(&mut self, now: Instant) {
         let Some(upgrade) = &self.upgrade else { return };
         match upgrade.handover.receive() {
-            Ok(Some((Message::Serving, _))) if !upgrade.has_succeeded() => self.give_way(now),
+            Ok(Some((Message::Serving, _))) if !upgrade.has_succeeded() && self.phase == Phase::Serving => {
+                self.give_way(now);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // Its end is told by its pidfd.
             Ok(None) => self.ignore_successor_link(),
@@ -166,7 +168,8 @@ impl Reactor<'_> {
         let registry = self.poll.registry();
         let _ = registry.deregister(&mut SourceFd(&upgrade.process.as_fd().as_raw_fd()));
         if upgrade.has_succeeded() {
-            log::error!("the process that had taken over, {}, ended with {exit}", upgrade.process.pid());
+            let level = if exit == Exit::Code(0) { log::Level::Info } else { log::Level::Error };
+            log::log!(level, "the process that had taken over, {}, ended with {exit}", upgrade.process.pid());
             self.clients.begin_drain();
             return;
         }
@@ -185,6 +188,14 @@ impl Reactor<'_> {
             process.signal(libc::SIGKILL);
             // Its end follows; a deadline that is past already would fire for ever.
             *deadline = now + SUCCESSOR_TIMEOUT;
+        }
+    }
+
+    /// This server stops: one that was to take over from it is not to serve either.
+    pub(super) fn cancel_upgrade(&mut self) {
+        if let Some(Upgrade { process, stage: Stage::Awaited { .. }, .. }) = &self.upgrade {
+            log::info!("upgrade: given up, for the server stops");
+            process.signal(libc::SIGKILL);
         }
     }
 

@@ -158,10 +158,23 @@ fn a_request_in_flight_ends_in_the_generation_where_it_began() {
     daemon.signal(Signal::SIGHUP);
     wait_for_count(&daemon, "reload: generation 2 serves", 1);
     assert_eq!(daemon.get("/hello").status(), 200, "the new generation serves beside it");
+    let before = daemon.running_pid();
     daemon.signal(Signal::SIGUSR2);
+    wait::until("the successor serves", || daemon.pid().is_some_and(|pid| pid != before));
     let response = running.response();
     assert_eq!(response.status(), 200, "{}", response.text());
     running.get("/hello");
     assert_eq!(running.response().status(), 200, "the connection went on to the successor");
+    daemon.stop_by(Signal::SIGTERM);
+}
+
+#[test]
+fn a_stop_during_an_upgrade_stops_both() {
+    let daemon = Daemon::new("wasi-faults").installed();
+    daemon.start();
+    // One that starts, and never serves.
+    daemon.replace_program(b"#!/bin/sh\nexec sleep 60\n");
+    daemon.signal(Signal::SIGUSR2);
+    wait_for_count(&daemon, "upgrade:", 1);
     daemon.stop_by(Signal::SIGTERM);
 }
