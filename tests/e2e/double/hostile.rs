@@ -61,7 +61,7 @@ impl Target {
         let create = libc::O_CREAT | libc::O_WRONLY;
         let other = c"/tmp/rusmd-hostile".as_ptr();
         let result = match what {
-            "read" => call!(SYS_openat, libc::AT_FDCWD, path, libc::O_RDONLY).and_then(|file| read_from(file)),
+            "read" => call!(SYS_openat, libc::AT_FDCWD, path, libc::O_RDONLY).and_then(read_from),
             "write" => call!(SYS_openat, libc::AT_FDCWD, path, libc::O_WRONLY).and_then(|file| {
                 let text = b"hostile";
                 call!(SYS_write, file, text.as_ptr(), text.len())
