@@ -35,7 +35,7 @@ struct Template<S> {
 
 /// How the handshake ended.
 enum Handshake<S> {
-    Ready(Template<S>),
+    Ready(Box<Template<S>>),
     /// The supervisor left before it was over.
     Ended,
     /// The supervisor cannot be served, and has been told why.
@@ -92,7 +92,7 @@ impl<S: Service> Template<S> {
         link.outbox().push(&ToSupervisor::Ready(ready))?;
         link.flush()?;
         let supervisor_pid = hello.supervisor_pid;
-        Ok(Handshake::Ready(Template { link, supervisor_pid, service, sandbox }))
+        Ok(Handshake::Ready(Box::new(Template { link, supervisor_pid, service, sandbox })))
     }
 
     /// One fork after the other.

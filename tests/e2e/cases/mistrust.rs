@@ -2,6 +2,7 @@
 //!
 //! Owns the tests with the lying worker of `double`; every action of that worker has its test here.
 
+use nix::sys::signal::Signal;
 use rusmd_e2e::paths::Scratch;
 use rusmd_e2e::wait::Stopwatch;
 use rusmd_e2e::{ClientError, Server, Setup};
@@ -204,9 +205,28 @@ fn a_worker_of_another_build_stops_the_start() {
     refused_at_start("other-build", &["0.0.0-other"]);
 }
 
+/// A template that is no good at forks is replaced again and again, ever more slowly, and nothing is served.
+#[track_caller]
+fn never_serves(mode: &str, words: &[&str]) {
+    let scratch = Scratch::new();
+    let server = setup(&scratch)
+        .capability("double", &format!("env = {{ AT_START = {mode:?} }}"))
+        .expect_error("template")
+        .start_unready();
+    server.wait_for_log(words);
+    assert!(!server.log().contains("listening on"), "{mode} is served");
+    server.signal(Signal::SIGTERM);
+    server.expect_gone();
+}
+
 #[test]
-fn a_template_that_lies_about_what_it_has_forked_stops_the_start() {
-    for lie in ["forks-init", "forks-for-another", "begins-itself"] {
-        refused_at_start(lie, &["worker"]);
+fn a_template_that_lies_about_what_it_has_forked_is_killed() {
+    for lie in ["forks-nothing", "forks-init", "forks-for-another", "begins-itself"] {
+        never_serves(lie, &["killing template"]);
     }
+}
+
+#[test]
+fn a_template_that_cannot_fork_says_why() {
+    never_serves("fork-fails", &["cannot fork a worker", "out of processes"]);
 }

@@ -11,6 +11,9 @@ use std::ptr;
 /// What is said of an attempt that nobody knows.
 const UNKNOWN: &str = "unknown attempt";
 
+/// What is said when the process to be harmed is this one.
+const MYSELF: &str = "that is me";
+
 /// The arguments of one attempt.
 struct Target {
     path: CString,
@@ -28,6 +31,9 @@ pub fn attempt(query: &str) -> String {
         pid: value("pid").and_then(|pid| pid.parse().ok()).unwrap_or(0),
         port: value("port").and_then(|port| port.parse().ok()).unwrap_or(0),
     };
+    if target.pid == libc::c_long::from(std::process::id()) {
+        return MYSELF.to_owned();
+    }
     match target.attempt(value("what").unwrap_or_default()) {
         None => UNKNOWN.to_owned(),
         Some(Ok(())) => "done".to_owned(),
@@ -61,7 +67,7 @@ impl Target {
         let create = libc::O_CREAT | libc::O_WRONLY;
         let other = c"/tmp/rusmd-hostile".as_ptr();
         let result = match what {
-            "read" => call!(SYS_openat, libc::AT_FDCWD, path, libc::O_RDONLY).and_then(|file| read_from(file)),
+            "read" => call!(SYS_openat, libc::AT_FDCWD, path, libc::O_RDONLY).and_then(read_from),
             "write" => call!(SYS_openat, libc::AT_FDCWD, path, libc::O_WRONLY).and_then(|file| {
                 let text = b"hostile";
                 call!(SYS_write, file, text.as_ptr(), text.len())

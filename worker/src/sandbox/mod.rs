@@ -6,18 +6,18 @@
 //!
 //! In the template:
 //!
-//! 1. [`namespaces`]: a network of its own, without interfaces, unless a component may use the network;
-//! 2. [`jail`]: a file system of its own, in which only granted directories are to be found;
-//! 3. [`landlock`] and [`seccomp`]: rules for files, ports and system calls are written down.
+//! 1. `namespaces`: a network of its own, without interfaces, unless a component may use the network;
+//! 2. `jail`: a file system of its own, in which only granted directories are to be found;
+//! 3. `landlock` and `seccomp`: rules for files, ports and system calls are written down.
 //!
 //! In a worker, and in a probe, when `Begin` has come and all that it needs is open:
 //!
-//! 4. [`jail`]: chroot into the part with the granted directories;
-//! 5. [`privileges`]: bounding set, groups, group, user, capabilities;
-//! 6. [`limits`]: rlimits;
+//! 4. `jail`: chroot into the part with the granted directories;
+//! 5. `privileges`: bounding set, groups, group, user, capabilities;
+//! 6. `limits`: rlimits;
 //! 7. no process of the same user can look into it (dumpable off), and again the wish to die with the supervisor, which the change of user
 //!    has revoked;
-//! 8. [`landlock`], then [`seccomp`] last, for it takes away the calls that the other steps are made of.
+//! 8. `landlock`, then `seccomp` last, for it takes away the calls that the other steps are made of.
 //!
 //! `no_new_privs` is set in the template from the start, and inherited.
 
