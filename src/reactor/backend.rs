@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::Registry;
@@ -25,7 +26,7 @@ use crate::queue::Queue;
 use crate::random::Random;
 use crate::request::{ClientKey, GenerationId, Replay, Reply, Request, RequestRef, Requests, Stage, Upload};
 use crate::router::Params;
-use crate::sys::{Process, SharedPage};
+use crate::sys::{Cgroups, Process, SharedPage};
 use crate::timers::{Armed, Timers};
 
 use super::Settings;
@@ -88,6 +89,8 @@ pub struct Backend {
     /// Zero is never.
     pub(super) slow_after: Duration,
     pub(super) worker_binary: PathBuf,
+    /// A control group for each worker, where that can be had.
+    pub(super) cgroups: Option<Rc<Cgroups>>,
     pub(super) sandbox_reached: SandboxLevel,
     pub(super) sandbox_missing: Vec<String>,
     /// A worker has been ready once.
@@ -143,6 +146,7 @@ impl Backend {
             kill_grace: settings.kill_grace,
             on_trap: settings.on_trap,
             worker_binary: settings.worker_binary.clone(),
+            cgroups: settings.cgroups.clone(),
             sandbox_reached: SandboxLevel::Off,
             sandbox_missing: Vec::new(),
             proven: false,
@@ -484,6 +488,11 @@ impl Backend {
             frames.clear();
             self.spare_frames.push(frames);
         }
+    }
+
+    /// What the control group of a slot's worker is called.
+    pub(super) fn group_name(&self, slot: SlotId) -> String {
+        format!("worker-{}-{slot}", self.number)
     }
 
     /// How the client of a request names it.

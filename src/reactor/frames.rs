@@ -77,7 +77,10 @@ impl Backend {
                 Err(Violation::Unexpected("message of a template"))
             }
             ToSupervisor::Backtrace { id, backtrace } => {
-                report::slow_backtrace(id, backtrace);
+                // It may cross the end of its request, and then nobody waits for it any more.
+                if self.pool.request(slot) == Some(id) {
+                    report::slow_backtrace(id, backtrace);
+                }
                 Ok(())
             }
             ToSupervisor::Refused(refused) => Err(Violation::Refused(refused.message.to_owned())),

@@ -1,6 +1,7 @@
 //! What the operator set, as far as the loop needs it. Made from the manifest, once for each generation.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::settings::OnTrap;
@@ -22,6 +23,8 @@ pub struct Settings {
     pub on_trap: OnTrap,
     pub blame: blame::Settings,
     pub worker_binary: PathBuf,
+    /// For workers with a ceiling of memory, where control groups are delegated to this process.
+    pub cgroups: Option<Rc<sys::Cgroups>>,
     /// Client connections at a time, over all listeners.
     pub connections_max: usize,
     pub queue_length: usize,
@@ -54,6 +57,7 @@ impl Settings {
                 crash_loop_deaths: server.crash_loop_deaths,
             },
             worker_binary,
+            cgroups: cgroups(server),
             connections_max: connections_max(server),
             queue_length: server.queue_length,
             queue_timeout: server.queue_timeout,
@@ -89,4 +93,22 @@ fn connections_max(server: &Server) -> usize {
         );
     }
     server.connections_max.min(left)
+}
+
+/// Only for who has set a ceiling: otherwise there is nothing for a group to do.
+fn cgroups(server: &Server) -> Option<Rc<sys::Cgroups>> {
+    if server.worker_memory_bytes == 0 {
+        return None;
+    }
+    match sys::Cgroups::delegated(server.worker_memory_bytes) {
+        Ok(Some(groups)) => Some(Rc::new(groups)),
+        Ok(None) => {
+            log::debug!("no control groups are delegated to this process: worker-memory-mb holds by RLIMIT_DATA alone");
+            None
+        }
+        Err(error) => {
+            log::warn!("the control groups that are delegated to this process cannot be used: {error}");
+            None
+        }
+    }
 }

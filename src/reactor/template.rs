@@ -300,6 +300,7 @@ impl Backend {
         // Those of this generation are looked up anew: the last frame may have told of one.
         let own = self.workers.iter().flatten().map(Worker::pid);
         let is_known = own.chain(known.iter().copied()).any(|known| u32::try_from(known) == Ok(pid));
+        let group = self.group_name(slot);
         let awaited = super::backend::worker(&mut self.workers, slot).filter(|worker| worker.process.is_none());
         let Some(entry) = awaited.filter(|_| !is_known) else { return Err(Violation::Unexpected("Forked")) };
         let process =
@@ -310,6 +311,11 @@ impl Backend {
             log::error!("cannot wait for worker {pid}: {error}");
         }
         entry.process = Some(process);
+        if let Some(groups) = &self.cgroups
+            && let Err(error) = groups.enter(&group, pid.cast_signed())
+        {
+            log::warn!("worker {pid} has no control group of its own: {error}");
+        }
         self.template.failures = 0;
         log::debug!("worker {pid} in slot {slot} of generation {} was forked", self.number);
         if self.pool.handle_forked(slot, now) {

@@ -61,6 +61,9 @@ impl Backend {
         // What it said before its end still counts.
         self.read_link(slot, scratch, clients, now);
         let ended = self.take_worker(slot, registry)?;
+        if let Some(groups) = &self.cgroups {
+            groups.leave(&self.group_name(slot));
+        }
         let vacated = self.pool.handle_exit(slot, now);
         self.start_failures = if vacated.never_ready { self.start_failures.saturating_add(1) } else { 0 };
         let death = self.describe_death(slot, &ended, exit, vacated, now);

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "system calls that std and nix do not wrap; each block carries its proof")]
 
+mod cgroup;
 mod daemon;
 mod descriptors;
 mod environment;
@@ -18,6 +19,7 @@ mod spawn;
 mod terminal;
 mod usage;
 
+pub use cgroup::Cgroups;
 pub use daemon::{Side, leave_session};
 pub use descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
 pub use environment::{keep_descriptors_to_ourselves, monotonic_microseconds, remove_variable, take_descriptor};

@@ -122,7 +122,7 @@ fn kill_workers(server: &Server, seed: u64, answered: &AtomicUsize) -> BTreeMap<
     let mut killed = BTreeMap::new();
     while killed.len() < KILLS {
         let goal = answered.load(Ordering::Relaxed) + ANSWERS_BETWEEN_KILLS;
-        let is_template_due = random.next() % TEMPLATES_AMONG == 0;
+        let is_template_due = random.next().is_multiple_of(TEMPLATES_AMONG);
         let mut victims = if is_template_due { process::children(server.pid()) } else { server.workers() };
         victims.retain(|pid| !killed.contains_key(pid) && process::is_worker(*pid) != is_template_due);
         if let Some(victim) = random.pick(&victims) {
