@@ -210,7 +210,7 @@ pub const SETTINGS: &[Setting] = &[
     row(
         "worker-memory-mb",
         Mebibytes(0, 1 << 20, |s| &mut s.worker_memory_bytes),
-        "MiB of memory that a worker process may have (`RLIMIT_DATA`, and a cgroup if delegated); 0: any",
+        "MiB of memory that a worker may have (`RLIMIT_DATA`, and a cgroup if delegated); 0: any",
     ),
     row(
         "on-trap",
