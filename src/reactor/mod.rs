@@ -123,6 +123,8 @@ pub struct Reactor<'d> {
     logs: Logs,
     counters: Counters,
     deaths: Deaths,
+    /// There may be children that nobody waits for.
+    strangers: bool,
     scratch: Vec<u8>,
     date: Date,
     started_at: Instant,
@@ -202,6 +204,7 @@ impl<'d> Reactor<'d> {
             logs,
             counters: Counters::default(),
             deaths: Deaths::default(),
+            strangers: false,
             scratch: vec![0; READ_BYTES],
             date,
             started_at: clock.now,
@@ -327,7 +330,7 @@ impl<'d> Reactor<'d> {
                 {
                     self.counters.handle_restart(death.reason);
                     self.deaths.push(death);
-                    self.reap_strangers();
+                    self.strangers = true;
                 }
             }
             Some(Source::TemplateLink(generation)) => {
@@ -341,7 +344,7 @@ impl<'d> Reactor<'d> {
                 let Some(backend) = self.generations.get_mut(generation) else { return Ok(()) };
                 let end = backend.handle_template_process(&known, registry, scratch, &mut self.counters, now);
                 // What it was forking when it ended may be nobody's.
-                self.reap_strangers();
+                self.strangers = true;
                 if let Some(end) = end {
                     self.handle_template_end(generation, end, now)?;
                 }
@@ -388,12 +391,16 @@ impl<'d> Reactor<'d> {
         Ok(())
     }
 
-    /// Reaps children that nobody waits for.
-    fn reap_strangers(&self) {
+    /// Reaps children that nobody waits for. One that a template has forked and not told of yet is not known either, and has to be there when it does.
+    fn reap_strangers(&mut self) {
+        if !self.strangers || self.generations.iter().any(backend::Backend::awaits_forks) {
+            return;
+        }
         let known = self.generations.pids();
         let successor = self.upgrade.as_ref().map(Upgrade::pid);
         let compiler = self.reload.as_ref().and_then(Reload::compiler_pid);
-        crate::sys::reap_strangers(|pid| known.contains(&pid) || Some(pid) == successor || Some(pid) == compiler);
+        self.strangers =
+            crate::sys::reap_strangers(|pid| known.contains(&pid) || Some(pid) == successor || Some(pid) == compiler);
     }
 
     /// Starts the templates and the workers that are missing.
@@ -443,6 +450,7 @@ impl<'d> Reactor<'d> {
                 self.begin_serving()?;
             }
         }
+        self.reap_strangers();
         self.advance_reload(now);
         self.generations.wind_down(&mut self.clients, self.poll.registry(), now);
         self.handle_commands(clock);

@@ -343,6 +343,11 @@ impl Backend {
         }
     }
 
+    /// Workers were ordered that have not been heard of yet.
+    pub(super) fn awaits_forks(&self) -> bool {
+        self.workers.iter().flatten().any(|worker| worker.process.is_none())
+    }
+
     /// The workers that were ordered and have not been heard of will not come: their template is gone. One that has been forked all the
     /// same ends with its link.
     fn give_up_unborn(&mut self, registry: &Registry, now: Instant) {

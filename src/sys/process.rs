@@ -113,14 +113,16 @@ pub fn adopt_orphans() -> io::Result<()> {
     }
 }
 
-/// Reaps the children that have ended and that nobody waits for: what a template left behind when it died in mid-fork.
-pub fn reap_strangers(is_known: impl Fn(i32) -> bool) {
+/// Reaps the children that have ended and that nobody waits for: what a template left behind when it died in mid-fork. True if one such lives.
+pub fn reap_strangers(is_known: impl Fn(i32) -> bool) -> bool {
+    let mut one_lives = false;
     let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     for pid in children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()).filter(|pid| !is_known(*pid)) {
         let mut status = 0;
         // SAFETY: waitpid writes to a live local; a child that lives is left alone.
-        unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) };
+        one_lives |= unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } == 0;
     }
+    one_lives
 }
 
 /// The clock that [`std::time::Instant`] reads on Linux, in nanoseconds: workers tell times by it.
