@@ -25,7 +25,7 @@ use slot::{Offer, Slot, State};
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a template may take to fork a worker.
-pub const FORK_TIMEOUT: Duration = Duration::from_secs(10);
+pub const FORK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Slots beside those that are wanted, for workers that are on their way out.
 const OUTGOING_SLOTS: usize = 8;

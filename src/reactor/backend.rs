@@ -98,6 +98,9 @@ pub struct Backend {
     /// Workers in a row that could not be forked, or ended before they were ready, and why the last one did if that is known.
     pub(super) start_failures: u32,
     pub(super) last_failure: Option<String>,
+    /// Workers whose end is awaited, and when to look for it whatever their pidfds have told.
+    pub(super) dying: Vec<SlotId>,
+    pub(super) look_at: Option<Instant>,
     /// Requests that are over and not accounted for yet, and dispatches.
     pub(super) finished: Vec<Request>,
     pub(super) dispatched_again: u64,
@@ -152,6 +155,8 @@ impl Backend {
             proven: false,
             start_failures: 0,
             last_failure: None,
+            dying: Vec::new(),
+            look_at: None,
             finished: Vec::new(),
             dispatched_again: 0,
             unrouted: Vec::new(),
@@ -191,10 +196,17 @@ impl Backend {
     pub fn next_deadline(&self) -> Option<Instant> {
         // Without a template the pool has to wait for it, whatever its own times.
         let pool = self.pool.next_deadline().filter(|_| self.template.is_running());
-        [self.timers.next(), self.queue.next_expiry(), pool, self.template_deadline(), self.blame.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.timers.next(),
+            self.queue.next_expiry(),
+            pool,
+            self.template_deadline(),
+            self.blame.next_deadline(),
+            self.look_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     pub fn has_work(&self) -> bool {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rusmd_proto::RequestId;
 
 use crate::answer::Answer;
+use crate::config::settings::OnTrap;
 use crate::control::counters::Outcome;
 use crate::pool::SlotId;
 use crate::request::{Replay, Request, Stage, Upload};
@@ -85,7 +86,9 @@ impl Backend {
                 clients.touch(client);
             }
         }
-        for _ in 0..self.pool.offerable_max() {
+        // A worker that a trap ends must not have taken up the next request by the time that this is known.
+        let offers = if self.on_trap == OnTrap::Exit { 0 } else { self.pool.offerable_max() };
+        for _ in 0..offers {
             if !self.offer_next(clients, now) {
                 return;
             }

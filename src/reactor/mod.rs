@@ -324,15 +324,7 @@ impl<'d> Reactor<'d> {
                     backend.handle_link(member.slot, scratch, clients, now);
                 }
             }
-            Some(Source::Process(member)) => {
-                if let Some(backend) = self.generations.get_mut(member.generation)
-                    && let Some(death) = backend.handle_process(member.slot, registry, scratch, clients, now)
-                {
-                    self.counters.handle_restart(death.reason);
-                    self.deaths.push(death);
-                    self.strangers = true;
-                }
-            }
+            Some(Source::Process(member)) => self.handle_process(member, now),
             Some(Source::TemplateLink(generation)) => {
                 let known = self.generations.pids();
                 if let Some(backend) = self.generations.get_mut(generation) {
@@ -359,6 +351,18 @@ impl<'d> Reactor<'d> {
             None => {}
         }
         Ok(())
+    }
+
+    /// A worker's process may have ended.
+    fn handle_process(&mut self, member: source::Member, now: Instant) {
+        let (registry, scratch, clients) = (self.poll.registry(), &mut self.scratch, &mut self.clients);
+        if let Some(backend) = self.generations.get_mut(member.generation)
+            && let Some(death) = backend.handle_process(member.slot, registry, scratch, clients, now)
+        {
+            self.counters.handle_restart(death.reason);
+            self.deaths.push(death);
+            self.strangers = true;
+        }
     }
 
     fn handle_template_end(
@@ -432,6 +436,17 @@ impl<'d> Reactor<'d> {
             backend.shed_expired(&mut self.clients, now);
             backend.kill_overdue(now);
             backend.kill_overdue_template(now);
+        }
+        let overdue: Vec<source::Member> = self
+            .generations
+            .iter_mut()
+            .flat_map(|backend| {
+                let generation = backend.id;
+                backend.overdue_ends(now).into_iter().map(move |slot| source::Member { generation, slot })
+            })
+            .collect();
+        for member in overdue {
+            self.handle_process(member, now);
         }
         if self.generations.current_mut().blame.poll_reload(now).is_some() && self.reload.is_none() {
             log::info!("trying again to load a component that is suspended");

@@ -248,7 +248,7 @@ impl Backend {
 
     /// Orders the workers that are missing.
     pub fn fork_workers(&mut self, registry: &Registry, now: Instant) {
-        while self.template.is_ready() {
+        while self.template.is_ready() && self.wants_workers() {
             let Some(slot) = self.pool.poll_start(now) else { return };
             if let Err(error) = self.order_fork(slot, registry, now) {
                 let delay = self.give_up_fork(slot, registry, now);

@@ -1,7 +1,7 @@
 //! How workers come and go: start, reading their links, interruption, kill, death and its consequences.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Registry;
 use mio::unix::SourceFd;
@@ -23,6 +23,9 @@ use super::deaths::Death;
 use super::dispatch::may_be_sent_again;
 use super::frames::Violation;
 use super::report;
+
+/// How long after a worker has closed its link its end is looked for, should nobody have told of it. Edge-triggered events come once.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
 
 /// Reads from one link in one turn, so that a worker that talks without end does not hold up the others.
 const READS_PER_TURN: usize = 16;
@@ -72,6 +75,18 @@ impl Backend {
             self.handle_orphan(id, &ended, exit, usage, clients, now);
         }
         Some(death)
+    }
+
+    /// The workers whose links have been closed for a while and whose ends have not been told.
+    pub(super) fn overdue_ends(&mut self, now: Instant) -> Vec<SlotId> {
+        if self.look_at.is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let mut dying = std::mem::take(&mut self.dying);
+        dying.retain(|slot| worker(&mut self.workers, *slot).is_some_and(|entry| entry.gone));
+        self.look_at = (!dying.is_empty()).then_some(now + LOOK_AFTER);
+        self.dying.clone_from(&dying);
+        dying
     }
 
     fn describe_death(&self, slot: SlotId, ended: &Worker, exit: Exit, vacated: Vacated, now: Instant) -> Death {
@@ -336,7 +351,7 @@ impl Backend {
     }
 
     /// The machine stood still for `leap`: neither guests nor workers are late by that time.
-    pub(super) fn forgive(&mut self, leap: std::time::Duration) {
+    pub(super) fn forgive(&mut self, leap: Duration) {
         self.pool.forgive(leap);
         self.queue.forgive(leap);
         for request in self.requests.iter_mut() {
@@ -430,6 +445,8 @@ impl Backend {
     fn note_gone(&mut self, slot: SlotId, now: Instant) {
         let Some(entry) = worker(&mut self.workers, slot).filter(|entry| !entry.gone) else { return };
         entry.gone = true;
+        self.dying.push(slot);
+        self.look_at.get_or_insert(now + LOOK_AFTER);
         let started = entry.page.started();
         if self.pool.request(slot) == Some(started) {
             self.convict(started, now);
