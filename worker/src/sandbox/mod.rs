@@ -26,6 +26,7 @@ mod landlock;
 mod limits;
 mod namespaces;
 mod needs;
+mod pagemap;
 mod privileges;
 mod seccomp;
 
@@ -129,6 +130,7 @@ impl Sandbox {
         };
         // The clock is looked for at its first use, in a way that will be forbidden.
         let _ = sys::monotonic_ns();
+        pagemap::open_without_privileges().map_err(|error| SandboxError::Step(IDENTITY, error))?;
         if is_jailed {
             jail::enter().map_err(|error| SandboxError::Step(MOUNT_NAMESPACE, error))?;
         }
