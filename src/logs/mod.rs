@@ -96,10 +96,14 @@ impl Logs {
     }
 
     /// Opens the files anew, for they may have been renamed. One that cannot be opened stays as it was, and the main log says why.
-    pub fn reopen(&mut self) {
+    /// Whether all of them could be.
+    pub fn reopen(&mut self) -> bool {
         let (main, access, format) = (self.main.place(), self.access.place().cloned(), self.access.format());
-        self.move_to(main, access, format);
-        log::info!("the logs are reopened");
+        let is_done = self.move_to(main, access, format);
+        if is_done {
+            log::info!("the logs are reopened");
+        }
+        is_done
     }
 
     /// Follows a new manifest. What cannot be opened stays as it was, and the main log says why.
@@ -130,9 +134,11 @@ impl Logs {
         Ok(())
     }
 
-    fn move_to(&mut self, main: Place, access: Option<Place>, format: config::AccessFormat) {
-        let told = |what: &str, place: &dyn fmt::Display, reopened: io::Result<()>| {
+    fn move_to(&mut self, main: Place, access: Option<Place>, format: config::AccessFormat) -> bool {
+        let mut is_done = true;
+        let mut told = |what: &str, place: &dyn fmt::Display, reopened: io::Result<()>| {
             if let Err(error) = reopened {
+                is_done = false;
                 log::error!("cannot open {what} ({place}): {error}; it stays where it was");
             }
         };
@@ -147,6 +153,7 @@ impl Logs {
             told("the standard error", &self.main.place(), self.detach_error());
         }
         self.tell();
+        is_done
     }
 
     /// What has become of the access log's lines belongs in the main log; and a failure on the standard error besides, for the main log may be

@@ -222,22 +222,28 @@ impl Backend {
         head: &http::RequestHead<'_>,
         now: Instant,
     ) -> Result<RequestId, (RequestId, Answer)> {
-        self.try_begin(client, peer, serve, head, now).inspect_err(|(id, answer)| {
-            // One that was admitted has its own account.
-            if self.requests.get(*id).is_none() && !self.finished.iter().any(|request| request.id == *id) {
-                self.note_answered(*id, peer, head, answer);
-            }
-        })
+        let prepared = self.prepare(client, peer, serve, head, now);
+        let request = prepared.inspect_err(|(id, answer)| self.note_answered(*id, peer, head, answer))?;
+        let (id, is_whole) = (request.id, request.upload == Upload::Over);
+        if !self.requests.insert(request) {
+            self.note_answered(id, peer, head, &Answer::OVERLOADED);
+            return Err((id, Answer::OVERLOADED));
+        }
+        if is_whole {
+            self.admit(id, now).map_err(|answer| (id, answer))?;
+        }
+        Ok(id)
     }
 
-    fn try_begin(
+    /// Makes a request of a head, unless it is answered at once.
+    fn prepare(
         &mut self,
         client: ClientKey,
         peer: SocketAddr,
         serve: usize,
         head: &http::RequestHead<'_>,
         now: Instant,
-    ) -> Result<RequestId, (RequestId, Answer)> {
+    ) -> Result<Request, (RequestId, Answer)> {
         let id = self.requests.next_id();
         let mut params = Params::new();
         let (component, action, path) = match self.app.lookup(serve, head, &mut params) {
@@ -279,13 +285,7 @@ impl Backend {
         if end {
             request.upload = Upload::Over;
         }
-        if !self.requests.insert(request) {
-            return Err((id, Answer::OVERLOADED));
-        }
-        if end {
-            self.admit(id, now).map_err(|answer| (id, answer))?;
-        }
-        Ok(id)
+        Ok(request)
     }
 
     /// True when the next piece of this request's body can be taken from the client.

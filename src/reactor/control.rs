@@ -191,10 +191,8 @@ impl Reactor<'_> {
                 self.begin_stop(Stop::Fast, "rusmd ctl stop --now", now);
                 Reply::done("stopping")
             }
-            Command::Reopen => {
-                self.logs.reopen();
-                Reply::done("the logs are reopened")
-            }
+            Command::Reopen if self.logs.reopen() => Reply::done("the logs are reopened"),
+            Command::Reopen => Reply::failed("a log could not be opened and stays where it was; the log says why"),
             Command::Scale(_) if self.phase != Phase::Serving => Reply::failed("the server is not serving"),
             Command::Scale(workers) => {
                 self.scale(workers);

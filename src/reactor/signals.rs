@@ -34,7 +34,10 @@ impl Reactor<'_> {
                     self.resume_listening();
                     self.begin_reload(now);
                 }
-                SIGUSR1 => self.logs.reopen(),
+                SIGUSR1 => {
+                    // What could not be opened is in the log.
+                    let _ = self.logs.reopen();
+                }
                 SIGUSR2 => self.begin_upgrade(now),
                 SIGWINCH => self.rest(),
                 SIGTTIN => self.add_workers(1),

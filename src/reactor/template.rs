@@ -206,10 +206,7 @@ impl Backend {
                 ToSupervisor::Log { line, .. } => report::guest_line(header.request, &line),
                 ToSupervisor::Forked { slot, pid } => self.handle_forked(SlotId(slot), pid, known, registry, now)?,
                 ToSupervisor::ForkFailed(failed) => {
-                    let delay = self.give_up_fork(SlotId(failed.slot), registry, now);
-                    log::error!("cannot fork a worker: {}; next attempt in {delay:?}", failed.message);
-                    self.start_failures = self.start_failures.saturating_add(1);
-                    self.last_failure = Some(failed.message.to_owned());
+                    self.handle_fork_failed(SlotId(failed.slot), failed.message, registry, now);
                 }
                 ToSupervisor::ResponseHead { .. }
                 | ToSupervisor::ResponseBody { .. }
@@ -233,7 +230,6 @@ impl Backend {
             return Err(Violation::Unexpected("Ready"));
         };
         running.stage = Stage::Ready;
-        self.template.failures = 0;
         self.template.suspect = None;
         if !self.is_settled {
             self.app.settle(ready, &self.template.skipped).map_err(|_| Violation::Unexpected("list of components"))?;
@@ -251,10 +247,16 @@ impl Backend {
         while self.template.is_ready() && self.wants_workers() {
             let Some(slot) = self.pool.poll_start(now) else { return };
             if let Err(error) = self.order_fork(slot, registry, now) {
-                let delay = self.give_up_fork(slot, registry, now);
-                log::error!("cannot start a worker: {error}; next attempt in {delay:?}");
+                self.handle_fork_failed(slot, &error.to_string(), registry, now);
             }
         }
+    }
+
+    fn handle_fork_failed(&mut self, slot: SlotId, reason: &str, registry: &Registry, now: Instant) {
+        let delay = self.give_up_fork(slot, registry, now);
+        log::error!("cannot start a worker: {reason}; next attempt in {delay:?}");
+        self.start_failures = self.start_failures.saturating_add(1);
+        self.last_failure = Some(reason.to_owned());
     }
 
     fn order_fork(&mut self, slot: SlotId, registry: &Registry, now: Instant) -> std::io::Result<()> {
