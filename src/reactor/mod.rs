@@ -447,6 +447,12 @@ impl<'d> Reactor<'d> {
             .collect();
         for member in overdue {
             self.handle_process(member, now);
+            if self.generations.get(member.generation).is_some_and(|backend| backend.worker_is_gone(member.slot)) {
+                log::warn!(
+                    "the end of the worker in slot {} was found by looking: its pidfd had not told",
+                    member.slot
+                );
+            }
         }
         if self.generations.current_mut().blame.poll_reload(now).is_some() && self.reload.is_none() {
             log::info!("trying again to load a component that is suspended");

@@ -89,6 +89,10 @@ impl Backend {
         dying
     }
 
+    pub(super) fn worker_is_gone(&self, slot: SlotId) -> bool {
+        self.workers.get(slot.0 as usize).is_none_or(Option::is_none)
+    }
+
     fn describe_death(&self, slot: SlotId, ended: &Worker, exit: Exit, vacated: Vacated, now: Instant) -> Death {
         let reason = match (ended.killed, vacated.retirement, exit) {
             (Some(reason), _, _) => reason,

@@ -167,14 +167,14 @@ fn survives_a_leap(workers_first: bool) {
     let server = Form::Handlers
         .setup()
         .server("workers", 2)
-        .server("request-timeout-ms", 3_000)
+        .server("request-timeout-ms", 8_000)
         .server("kill-grace-ms", 300)
         .start();
     let workers = server.workers();
     let mut running = server.connect();
     running.get(SEEN);
     server.busy_worker();
-    leap(&server, Duration::from_secs(5), workers_first);
+    leap(&server, Duration::from_secs(10), workers_first);
     assert_eq!(running.response().status(), SEEN_STATUS);
     assert_serves(&server);
     assert_eq!(server.workers(), workers, "a worker was killed");

@@ -228,5 +228,5 @@ fn a_template_that_lies_about_what_it_has_forked_is_killed() {
 
 #[test]
 fn a_template_that_cannot_fork_says_why() {
-    never_serves("fork-fails", &["cannot fork a worker", "out of processes"]);
+    never_serves("fork-fails", &["cannot start a worker", "out of processes"]);
 }
