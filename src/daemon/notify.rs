@@ -48,7 +48,7 @@ impl Notify {
 
     /// A reload begins.
     pub fn reloading(&self) {
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_microseconds()));
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_ns() / 1000));
     }
 
     /// The end begins.

@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::time::{ClockId, clock_gettime};
 
 use super::fds::duplicate_above_reserved;
 
@@ -47,12 +46,4 @@ pub fn take_descriptor(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: it is open, the parent has left it to this process, and this is called once for it, before anything else is opened.
     let handed = unsafe { OwnedFd::from_raw_fd(number) };
     duplicate_above_reserved(&handed)
-}
-
-/// Microseconds of the clock that systemd compares a reload's beginning by.
-pub fn monotonic_microseconds() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
-        let (seconds, nanoseconds) = (time.tv_sec().unsigned_abs(), time.tv_nsec().unsigned_abs());
-        seconds * 1_000_000 + nanoseconds / 1000
-    })
 }

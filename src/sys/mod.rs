@@ -22,7 +22,7 @@ mod usage;
 pub use cgroup::Cgroups;
 pub use daemon::{Side, leave_session};
 pub use descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
-pub use environment::{keep_descriptors_to_ourselves, monotonic_microseconds, remove_variable, take_descriptor};
+pub use environment::{keep_descriptors_to_ourselves, remove_variable, take_descriptor};
 pub use fds::{open_descriptors_max, reserve_worker_descriptors, set_nonblocking};
 pub use heap::give_back_large_blocks;
 pub use identity::{Identity, IdentityError, change_directory, may_change_identity, set_umask};
