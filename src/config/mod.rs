@@ -10,6 +10,7 @@ mod diagnostic;
 mod document;
 mod listen;
 mod log;
+mod networks;
 mod serve;
 pub mod settings;
 
@@ -26,6 +27,7 @@ pub use component::{Component, ComponentIndex, ComponentRef};
 pub use diagnostic::{Diagnostic, Diagnostics, Purpose, Severity, Span};
 pub use listen::{Listen, ListenError};
 pub use log::{AccessFormat, AccessPlace, LOG_LEVELS, Log};
+pub use networks::{NETWORKS_MAX, Networks};
 pub use serve::{RouteSpec, Routes, SERVES_MAX, Serve, Target};
 pub use settings::{Control, Server};
 
