@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Address;
 use crate::sys;
 
 /// The variable that tells a supervisor that it takes over. Its value is the number of the descriptor.
@@ -28,7 +29,9 @@ const LISTENERS_MAX: usize = sys::DESCRIPTORS_MAX;
 #[serde(rename_all = "kebab-case")]
 pub enum Message {
     /// To the successor: listening sockets, as many as addresses.
-    Listeners(Vec<SocketAddr>),
+    Listeners(Vec<Address>),
+    /// Unix sockets among them whose files the successor is to remove at its end.
+    SocketFiles(Vec<PathBuf>),
     /// The locked pidfile.
     Pidfile(PathBuf),
     /// The listening control socket.
@@ -38,7 +41,8 @@ pub enum Message {
     /// To the predecessor: requests are served.
     Serving,
     /// To the successor: an idle connection of this listener.
-    Connection { listener: SocketAddr, peer: SocketAddr },
+    /// A client of a Unix socket has no address.
+    Connection { listener: Address, peer: Option<SocketAddr> },
 }
 
 /// One end.
@@ -48,7 +52,8 @@ pub struct Handover(OwnedFd);
 /// What a successor has been given before it serves.
 #[derive(Debug, Default)]
 pub struct Estate {
-    pub listeners: Vec<(OwnedFd, SocketAddr)>,
+    pub listeners: Vec<(OwnedFd, Address)>,
+    pub socket_files: Vec<PathBuf>,
     pub pidfile: Option<(OwnedFd, PathBuf)>,
     pub control: Option<(OwnedFd, PathBuf)>,
 }
@@ -98,14 +103,18 @@ impl Handover {
     /// Gives away all that a successor needs before it serves.
     pub fn send_estate<'a>(
         &self,
-        listeners: impl Iterator<Item = (SocketAddr, BorrowedFd<'a>)>,
+        listeners: impl Iterator<Item = (Address, BorrowedFd<'a>)>,
+        socket_files: &[PathBuf],
         pidfile: Option<(BorrowedFd<'_>, PathBuf)>,
         control: Option<(BorrowedFd<'_>, PathBuf)>,
     ) -> io::Result<()> {
         let listeners: Vec<_> = listeners.collect();
         for some in listeners.chunks(LISTENERS_MAX) {
-            let (addresses, sockets): (Vec<_>, Vec<_>) = some.iter().copied().unzip();
+            let (addresses, sockets): (Vec<_>, Vec<_>) = some.iter().cloned().unzip();
             self.send(&Message::Listeners(addresses), &sockets)?;
+        }
+        for some in socket_files.chunks(LISTENERS_MAX) {
+            self.send(&Message::SocketFiles(some.to_vec()), &[])?;
         }
         if let Some((fd, path)) = pidfile {
             self.send(&Message::Pidfile(path), &[fd])?;
@@ -124,6 +133,7 @@ impl Handover {
             let mut descriptors = descriptors.into_iter();
             match message {
                 Message::Listeners(addresses) => estate.listeners.extend(descriptors.zip(addresses)),
+                Message::SocketFiles(paths) => estate.socket_files.extend(paths),
                 Message::Pidfile(path) => estate.pidfile = descriptors.next().map(|fd| (fd, path)),
                 Message::Control(path) => estate.control = descriptors.next().map(|fd| (fd, path)),
                 Message::Begin => return Ok(estate),
@@ -151,13 +161,13 @@ mod tests {
         let listeners: Vec<TcpListener> =
             (0..LISTENERS_MAX + 1).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
         let addressed =
-            || listeners.iter().map(|listener| (listener.local_addr().expect("an address"), listener.as_fd()));
+            || listeners.iter().map(|listener| (Address::Tcp(listener.local_addr().expect("bound")), listener.as_fd()));
         let control = (listeners[0].as_fd(), PathBuf::from("/run/x.sock"));
-        ours.send_estate(addressed(), None, Some(control)).expect("there is room");
+        ours.send_estate(addressed(), &[PathBuf::from("/run/y.sock")], None, Some(control)).expect("there is room");
         let estate = theirs.receive_estate().expect("all of it");
-        let sent: Vec<SocketAddr> = addressed().map(|(address, _)| address).collect();
-        let received: Vec<SocketAddr> = estate.listeners.iter().map(|(_, address)| *address).collect();
-        assert_eq!(received, sent);
+        let sent: Vec<Address> = addressed().map(|(address, _)| address).collect();
+        let received: Vec<Address> = estate.listeners.iter().map(|(_, address)| address.clone()).collect();
+        assert_eq!((received, estate.socket_files), (sent, vec![PathBuf::from("/run/y.sock")]));
         assert!(estate.pidfile.is_none() && estate.control.is_some_and(|(_, path)| path.as_os_str() == "/run/x.sock"));
         theirs.send(&Message::Serving, &[]).expect("there is room");
         assert_eq!(ours.receive().expect("a message").map(|(message, _)| message), Some(Message::Serving));

@@ -8,7 +8,8 @@
 //!             ├→ check              `rusmd check`
 //!             ├→ daemon             verdict about the start, pidfile, service manager, inherited sockets
 //!             ├→ logs               main log and access log: lines ↔ files
-//!             └→ reactor ─┬→ http   bytes ↔ requests and responses    (no I/O, no clock)
+//!             └→ reactor ─┬→ transport, tls, proxy_protocol   a client's socket ↔ bytes of HTTP
+//!                         ├→ http   bytes ↔ requests and responses    (no I/O, no clock)
 //!                         ├→ router method and path → route           (pure)
 //!                         ├→ queue, pool, request, timers, blame      (pure)
 //!                         ├→ link   one worker's socket ↔ frames of rusmd-proto
@@ -17,7 +18,8 @@
 //! ```
 //!
 //! An arrow is the only direction in which a room knows another; rooms beside each other do not know each other, but that `app` speaks
-//! `http`'s and `router`'s types, and `config` asks `sys` who a user is. The reactor drives `daemon` and `logs` too, which touch the system through
+//! `http`'s and `router`'s types, and `config` asks `sys` who a user is and `tls` what is in
+//! certificates. The reactor drives `daemon` and `logs` too, which touch the system through
 //! `sys` and files of their own. Only `reactor` reads a clock.
 
 pub mod answer;
@@ -35,13 +37,17 @@ pub mod http;
 pub mod link;
 pub mod logs;
 pub mod pool;
+pub mod proxy_protocol;
 pub mod queue;
 pub mod random;
 pub mod reactor;
 pub mod request;
 pub mod router;
 pub mod run;
+pub mod socket_file;
 pub mod sys;
 #[cfg(test)]
 mod testing;
 pub mod timers;
+pub mod tls;
+pub mod transport;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +9,7 @@ use crate::app::App;
 use crate::bind::{self, BindError, Bound};
 use crate::cli::{Command, Failure};
 use crate::compile::{self, CompileError};
-use crate::config::{self, Config, Diagnostics, Loaded, Overrides, Purpose, Server};
+use crate::config::{self, Address, Config, Diagnostics, Loaded, Overrides, Purpose, Server};
 use crate::control::render::Look;
 use crate::control::{ClientError, Order, client};
 use crate::daemon::{self, Daemon, Detached, Inherited, InheritedError, Notify, Pidfile, PidfileError};
@@ -84,7 +83,7 @@ fn serve(
     let mut logs = start_logs(&loaded.config.log)?;
     let is_successor = predecessor.is_some();
     let estate = predecessor.as_ref().map(Handover::receive_estate).transpose();
-    let Estate { listeners, pidfile, control } =
+    let Estate { listeners, socket_files, pidfile, control } =
         estate.map_err(|source| RunError::system("take over from another rusmd", source))?.unwrap_or_default();
     if is_successor {
         let named = listeners.into_iter().map(|(fd, address)| (fd, address.to_string()));
@@ -101,7 +100,8 @@ fn serve(
     let settings = Settings::of(app.config(), worker_binary.clone());
     let origin = Origin { overrides, worker_binary, program, directory };
     daemon.before_workers(&mut logs).map_err(|source| RunError::system("let go of the standard error", source))?;
-    let mut reactor = Reactor::new(Parts { app, bound, admin, settings, origin, predecessor, control, daemon, logs })?;
+    let mut reactor =
+        Reactor::new(Parts { app, bound, admin, socket_files, settings, origin, predecessor, control, daemon, logs })?;
     reactor.run()?;
     drop(held);
     Ok(())
@@ -193,12 +193,12 @@ fn bind_all(
     is_successor: bool,
 ) -> Result<(Vec<Bound>, Vec<Bound>), RunError> {
     let wanted = bind::wanted(config)?;
-    let mut sockets: Vec<Option<TcpListener>> = wanted.iter().map(|_| None).collect();
+    let mut sockets: Vec<Option<bind::Socket>> = wanted.iter().map(|_| None).collect();
     // A listener that takes any port must not get the socket of one that wants this port.
     for any_port in [false, true] {
         for (wanted, socket) in wanted.iter().zip(&mut sockets) {
-            if (wanted.address.port() == 0) == any_port {
-                *socket = inherited.take(wanted.address);
+            if matches!(wanted.address, Address::Tcp(address) if address.port() == 0) == any_port {
+                *socket = inherited.take(&wanted.address);
             }
         }
     }
@@ -206,8 +206,7 @@ fn bind_all(
     if !is_successor {
         inherited.left_over().map_err(RunError::Inherited)?;
     }
-    let bound =
-        wanted.into_iter().zip(sockets).map(|(wanted, socket)| bind::bind(wanted, socket, config.server.backlog));
+    let bound = wanted.into_iter().zip(sockets).map(|(wanted, socket)| bind::bind(wanted, socket));
     Ok((bound.collect::<Result<_, _>>()?, admin))
 }
 

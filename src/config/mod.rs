@@ -1,6 +1,6 @@
 //! Owns the configuration: the manifest and the flags in, a valid [`Config`] out, or every mistake at once.
 //!
-//! Reads the manifest, looks whether files exist and who a user is; opens no socket, starts no process, loads no component. `main` calls [`load`] at start,
+//! Reads the manifest and the certificates that it names, looks whether files exist and who a user is; opens no socket, starts no process, loads no component. `main` calls [`load`] at start,
 //! and the supervisor again at each reload. What cannot be known before a component is loaded (does it have that action?) is added to the
 //! [`Diagnostics`] by whoever loads it, with the spans that the [`Config`] carries.
 
@@ -13,6 +13,7 @@ mod log;
 mod networks;
 mod serve;
 pub mod settings;
+mod tls;
 
 use std::fmt;
 use std::fs::File;
@@ -25,11 +26,12 @@ use toml::de::DeTable;
 pub use capability::{Grants, MEMORY_BYTES_DEFAULT, Network, Preopen};
 pub use component::{Component, ComponentIndex, ComponentRef};
 pub use diagnostic::{Diagnostic, Diagnostics, Purpose, Severity, Span};
-pub use listen::{Listen, ListenError};
+pub use listen::{Address, Listen, ListenError, SocketOptions};
 pub use log::{AccessFormat, AccessPlace, LOG_LEVELS, Log};
 pub use networks::{NETWORKS_MAX, Networks};
 pub use serve::{RouteSpec, Routes, SERVES_MAX, Serve, Target};
 pub use settings::{Control, Server};
+pub use tls::{CERTIFICATES_MAX, Tls};
 
 use capability::Capabilities;
 use component::Registry;
@@ -128,7 +130,11 @@ pub fn load(overrides: &Overrides) -> Result<Loaded, Diagnostics> {
         is_directory: &Path::is_dir,
         identity: &Identity::find,
     };
-    parse(path, &source, overrides, &around)
+    let mut loaded = parse(path, &source, overrides, &around)?;
+    for tls in loaded.config.serves.iter_mut().filter_map(|serve| serve.tls.as_mut()) {
+        tls.load(&mut loaded.diagnostics);
+    }
+    if loaded.diagnostics.has_errors(Purpose::Start) { Err(loaded.diagnostics) } else { Ok(loaded) }
 }
 
 /// Only what a manifest says about the control socket: for those who want to ask a server, whatever has become of its manifest.
@@ -214,9 +220,9 @@ fn read_document<'d>(
     }
     let capabilities = Capabilities::read(capabilities, around, report);
     let mut registry = Registry::read(components, capabilities, around, report);
-    let serves = serve::read(serves, &overrides.listen, &mut registry, report);
+    let serves = serve::read(serves, &overrides.listen, around, &mut registry, report);
     let components = registry.finish(report);
-    if let Some(admin) = server.admin.as_ref().filter(|admin| admin.port() != 0)
+    if let Some(admin) = server.admin.as_ref().filter(|admin| !admin.is_any_port())
         && let Some(serve) = serves.iter().find(|serve| serve.listen == *admin)
     {
         report.push(Diagnostic::error(serve.span, "`admin` in [server] has the address of this listener"));

@@ -4,10 +4,14 @@ use std::collections::HashMap;
 
 use toml::de::DeTable;
 
+use super::Surroundings;
 use super::component::{ComponentRef, Registry};
 use super::diagnostic::{Diagnostic, Report, Span, quoted};
 use super::document::{self, Key, Shape, Value, span};
-use super::listen::Listen;
+use super::listen::{Listen, SocketOptions};
+use super::networks::Networks;
+use super::settings;
+use super::tls::{self, Tls};
 use crate::router::{RouteErrorCause, Router};
 
 /// Most `[[serve]]` of one manifest.
@@ -21,7 +25,7 @@ const HEADERS_MAX: usize = 64;
 
 const CONNECTIONS_MAX: u64 = 1_000_000;
 
-const PROTOCOLS: [&str; 1] = ["http"];
+const PROTOCOLS: [&str; 2] = ["http", "https"];
 
 /// Fields that frame a message or belong to the connection are the server's own (RFC 9110, section 7.6.1; RFC 9112, section 6).
 const FRAMING_HEADERS: [&str; 8] =
@@ -29,9 +33,22 @@ const FRAMING_HEADERS: [&str; 8] =
 
 const SHAPE: Shape = Shape {
     name: "[[serve]]",
-    keys: &["protocol", "listen", "component", "routes", "headers", "max_connections"],
+    keys: &[
+        "protocol",
+        "listen",
+        "component",
+        "routes",
+        "headers",
+        "max_connections",
+        "backlog",
+        "reuse-port",
+        "ipv6-only",
+        "socket-mode",
+        "proxy-protocol",
+        "trusted-proxies",
+        "tls",
+    ],
     unsupported: &[
-        ("tls", "TLS is not supported yet"),
         ("compression", "responses are sent as the component made them"),
         ("authentication", "a component checks its own requests"),
         ("source", "the file of a component is named in [components.<name>]"),
@@ -50,6 +67,11 @@ pub struct Serve {
     pub headers: Vec<(String, String)>,
     /// Most open connections of this listener; the server's own limit holds besides.
     pub connections_max: Option<usize>,
+    pub socket: SocketOptions,
+    /// Every connection begins with a PROXY protocol header, from a trusted proxy.
+    pub proxy_protocol: bool,
+    pub trusted_proxies: Networks,
+    pub tls: Option<Tls>,
     /// Where the listener begins in the manifest.
     pub span: Option<Span>,
 }
@@ -92,12 +114,22 @@ struct Draft<'d> {
     routes: Option<(&'d Key<'d>, &'d Value<'d>)>,
     headers: Vec<(String, String)>,
     connections_max: Option<usize>,
+    socket: SocketOptions,
+    proxy_protocol: Option<&'d Key<'d>>,
+    trusted_proxies: Networks,
+    tls: Option<Tls>,
+    protocol: Option<&'d Value<'d>>,
+    /// Keys that only some kinds of address have.
+    for_ipv6: Option<&'d Key<'d>>,
+    for_tcp: Option<&'d Key<'d>>,
+    for_unix: Option<&'d Key<'d>>,
 }
 
 /// Reads all listeners. `listen_flags` take the place of the address of a sole listener; with none given, the manifest's stand.
 pub(super) fn read<'d>(
     value: Option<&'d Value<'d>>,
     listen_flags: &[Listen],
+    around: &Surroundings<'_>,
     registry: &mut Registry<'_>,
     report: &mut Report,
 ) -> Vec<Serve> {
@@ -123,7 +155,7 @@ pub(super) fn read<'d>(
     let mut serves = Vec::new();
     for item in items.iter() {
         let Some(table) = document::table(item, report) else { continue };
-        if let Some(serve) = read_one(item, table, listen_flags, &mut taken, registry, report) {
+        if let Some(serve) = read_one(item, table, listen_flags, &mut taken, around, registry, report) {
             serves.extend(at_each_address(serve, listen_flags));
         }
     }
@@ -142,24 +174,31 @@ fn read_one<'d>(
     table: &'d DeTable<'d>,
     listen_flags: &[Listen],
     taken: &mut HashMap<Listen, Option<Span>>,
+    around: &Surroundings<'_>,
     registry: &mut Registry<'_>,
     report: &mut Report,
 ) -> Option<Serve> {
     let mut draft = Draft::default();
     for (key, value) in document::entries(table) {
-        draft.read(key, value, taken, report);
+        draft.read(key, value, taken, around, report);
     }
+    draft.check_protocol(report);
     if !draft.listen_given && listen_flags.is_empty() {
         let found = Diagnostic::error(span(item), "the listener has no `listen`").absence();
         report.push(found.hint("for example listen = \"127.0.0.1:8080\""));
     }
     let target = read_target(item, &draft, registry, report);
-    let listen = listen_flags.first().cloned().or(draft.listen)?;
+    let listen = listen_flags.first().cloned().or(draft.listen.take())?;
+    draft.check_options(&listen, report);
     Some(Serve {
         listen,
         target: target?,
         headers: draft.headers,
         connections_max: draft.connections_max,
+        socket: draft.socket,
+        proxy_protocol: draft.proxy_protocol.is_some(),
+        trusted_proxies: draft.trusted_proxies,
+        tls: draft.tls,
         span: span(item),
     })
 }
@@ -170,15 +209,36 @@ impl<'d> Draft<'d> {
         key: &'d Key<'d>,
         value: &'d Value<'d>,
         taken: &mut HashMap<Listen, Option<Span>>,
+        around: &Surroundings<'_>,
         report: &mut Report,
     ) {
         let name: &str = key.get_ref();
+        let is_on = |report: &mut Report| document::boolean(value, report).unwrap_or_default();
         match name {
-            "protocol" => read_protocol(value, report),
+            "protocol" => self.protocol = read_protocol(value, report),
             "listen" => {
                 self.listen_given = true;
-                self.listen = read_listen(value, taken, report);
+                self.listen = read_listen(value, taken, around, report);
             }
+            "backlog" => {
+                self.socket.backlog = document::integer(value, &settings::BACKLOG_RANGE, "", report)
+                    .and_then(|backlog| usize::try_from(backlog).ok());
+            }
+            "reuse-port" => {
+                self.socket.reuse_port = is_on(report);
+                self.for_tcp = self.socket.reuse_port.then_some(key);
+            }
+            "ipv6-only" => {
+                self.socket.ipv6_only = is_on(report);
+                self.for_ipv6 = self.socket.ipv6_only.then_some(key);
+            }
+            "socket-mode" => {
+                self.socket.mode = settings::file_mode(value, report);
+                self.for_unix = Some(key);
+            }
+            "proxy-protocol" => self.proxy_protocol = is_on(report).then_some(key),
+            "trusted-proxies" => self.trusted_proxies = Networks::read(value, report),
+            "tls" => self.tls = tls::read(key, value, around, report),
             "component" => self.component = Some(value),
             "routes" => self.routes = Some((key, value)),
             "headers" => self.headers = read_headers(value, report),
@@ -191,27 +251,66 @@ impl<'d> Draft<'d> {
     }
 }
 
-fn read_protocol(value: &Value<'_>, report: &mut Report) {
-    let Some(protocol) = document::string(value, report) else { return };
+impl Draft<'_> {
+    /// `https` is another word for what the table says.
+    fn check_protocol(&self, report: &mut Report) {
+        if let Some(value) = self.protocol.filter(|_| self.tls.is_none()) {
+            let found = Diagnostic::error(span(value), "the listener has no certificate");
+            report.push(found.hint("[serve.tls] names its `cert` and its `key`"));
+        }
+    }
+
+    /// Options of the socket are for the kinds of address that have them; headers of the PROXY protocol are for somebody to be believed.
+    fn check_options(&self, listen: &Listen, report: &mut Report) {
+        let is_unix = matches!(listen, Listen::Unix(_));
+        let may_be_ipv6 = match listen {
+            Listen::Address(address) => address.is_ipv6(),
+            Listen::Name { .. } => true,
+            Listen::Unix(_) => false,
+        };
+        let table = [
+            (self.for_unix.filter(|_| !is_unix), "only a Unix socket has permissions"),
+            (self.for_tcp.filter(|_| is_unix), "a Unix socket has no port"),
+            (self.for_ipv6.filter(|_| !may_be_ipv6), "this is not an IPv6 address"),
+        ];
+        for (key, message) in table {
+            if let Some(key) = key {
+                report.push(Diagnostic::error(span(key), message));
+            }
+        }
+        if let Some(key) = self.proxy_protocol.filter(|_| self.trusted_proxies.is_empty()) {
+            let found = Diagnostic::error(span(key), "nobody is trusted to say whom a connection is from");
+            report.push(found.hint("name the proxies, as in trusted-proxies = [\"10.0.0.0/8\"]"));
+        }
+    }
+}
+
+/// Returns the value where it says `https`.
+fn read_protocol<'d>(value: &'d Value<'d>, report: &mut Report) -> Option<&'d Value<'d>> {
+    let protocol = document::string(value, report)?;
     match protocol {
         "http" => {}
+        "https" => return Some(value),
         "sse" | "ws" => {
             let found =
                 Diagnostic::error(span(value), format!("the protocol {} is not supported yet", quoted(protocol)));
             report.push(found.label("use \"http\""));
         }
-        "https" => {
-            report.push(Diagnostic::error(span(value), "TLS is not supported yet").label("use \"http\""));
-        }
         _ => {
             document::word(value, &PROTOCOLS, report);
         }
     }
+    None
 }
 
-fn read_listen(value: &Value<'_>, taken: &mut HashMap<Listen, Option<Span>>, report: &mut Report) -> Option<Listen> {
-    let listen = document::address(value, report)?;
-    if listen.port() != 0
+fn read_listen(
+    value: &Value<'_>,
+    taken: &mut HashMap<Listen, Option<Span>>,
+    around: &Surroundings<'_>,
+    report: &mut Report,
+) -> Option<Listen> {
+    let listen = document::address(value, report)?.within(around.directory);
+    if !listen.is_any_port()
         && let Some(first) = taken.insert(listen.clone(), span(value))
     {
         let found = Diagnostic::error(span(value), "two listeners have the same address");

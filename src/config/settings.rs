@@ -126,6 +126,9 @@ const SANDBOX_WORDS: [&str; 3] = [SANDBOX_LEVELS[0].name(), SANDBOX_LEVELS[1].na
 /// Most of what a umask can take away.
 const FILE_MODE_MAX: u32 = 0o777;
 
+/// Connections that the kernel may hold for a listener.
+pub(super) const BACKLOG_RANGE: RangeInclusive<u64> = 1..=65_535;
+
 /// Most workers.
 pub const WORKERS_MAX: u64 = 1024;
 
@@ -196,7 +199,11 @@ pub const SETTINGS: &[Setting] = &[
         Count(1, 1_000_000, |s| &mut s.connections_max),
         "open client connections over all listeners",
     ),
-    row("backlog", Count(1, 65_535, |s| &mut s.backlog), "connections that the kernel holds before they are accepted"),
+    row(
+        "backlog",
+        Count(*BACKLOG_RANGE.start(), *BACKLOG_RANGE.end(), |s| &mut s.backlog),
+        "connections that the kernel holds before they are accepted",
+    ),
     row(
         "max-requests",
         Count(0, 1_000_000_000, |s| &mut s.requests_max),
@@ -367,11 +374,13 @@ impl Server {
                         *field(self) = Control::of(path, around.directory);
                     }
                 }
-                Address(field) => {
-                    if let Some(address) = document::address(value, report) {
-                        *field(self) = Some(address);
+                Address(field) => match document::address(value, report) {
+                    Some(Listen::Unix(_)) => {
+                        let found = Diagnostic::error(document::span(value), "this is served over TCP alone");
+                        report.push(found.hint("write an address and a port, such as \"127.0.0.1:9090\""));
                     }
-                }
+                    address => *field(self) = address.or(field(self).take()),
+                },
                 OptionalPath(field) => {
                     *field(self) = document::file_path(value, report).map(|path| around.directory.join(path));
                 }
@@ -417,7 +426,7 @@ impl Control {
     }
 }
 
-fn file_mode(value: &Value<'_>, report: &mut Report) -> Option<u32> {
+pub(super) fn file_mode(value: &Value<'_>, report: &mut Report) -> Option<u32> {
     let text = document::string(value, report)?;
     let is_octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| is_octal && *mode <= FILE_MODE_MAX);

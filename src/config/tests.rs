@@ -305,20 +305,38 @@ fn mistakes_of_every_kind_are_told() {
         ("[[serve]]\nlisten = \"127.0.0.1:0\"\n[serve.routes]", &["error: the listener has no routes"]),
         ("[[serve]]\nlisten = \"a:b\"\ncomponent = \"api\"", &["error: the port is not a number from 0 to 65535"]),
         ("[[serve]]\nlisten = 80\ncomponent = \"api\"", &["error: expected a string, found an integer"]),
-        (
-            "[[serve]]\nlisten = \"unix:/x\"\ncomponent = \"api\"",
-            &["error: listening on a Unix socket is not supported yet"],
-        ),
+        ("[[serve]]\nlisten = \"/x\"\ncomponent = \"api\"", &["error: a path alone is no address"]),
     ];
     for (manifest, expected) in table {
         assert_eq!(titles(manifest), *expected, "{manifest}");
     }
     let table: &[(&str, &[&str])] = &[
-        ("tls = {}", &["error: `tls` is not supported"]),
+        ("tls = {}", &["error: the listener has no certificate"]),
+        ("tls = { cert = \"a.pem\" }", &["error: the certificate has no `key`"]),
+        ("tls = { key = \"a.pem\" }", &["error: the key has no `cert`"]),
+        (
+            "tls = { certificates = [{}] }",
+            &["error: the listener has no certificate", "error: a certificate has `cert` and `key`"],
+        ),
+        ("tls = { cert = \"a\", key = \"b\", min-version = \"1.1\" }", &["error: `1.1` is not one of 1.2, 1.3"]),
+        (
+            "tls = { cert = \"a\", key = \"b\", client-auth = \"optional\" }",
+            &["error: nothing says whose certificates clients must have"],
+        ),
+        ("tls = false", &[]),
+        ("tls = { cert = \"a\", key = \"b\", client-ca = \"c\" }", &[]),
+        ("protocol = \"https\"", &["error: the listener has no certificate"]),
+        ("backlog = 65535\nreuse-port = true", &[]),
+        ("backlog = 65536", &["error: `65536` is out of range"]),
+        ("ipv6-only = true", &["error: this is not an IPv6 address"]),
+        ("socket-mode = \"660\"", &["error: only a Unix socket has permissions"]),
+        ("proxy-protocol = true", &["error: nobody is trusted to say whom a connection is from"]),
+        ("proxy-protocol = true\ntrusted-proxies = [\"10.0.0.0/8\", \"unix\"]", &[]),
+        ("trusted-proxies = [\"10.0.0.1/8\"]", &["error: `10.0.0.1/8` is not a network"]),
         ("compression = true", &["error: `compression` is not supported"]),
         ("compression = false\nsubprotocols = []", &[]),
         ("protocol = \"ws\"", &["error: the protocol `ws` is not supported yet"]),
-        ("protocol = \"htp\"", &["error: `htp` is not one of http"]),
+        ("protocol = \"htp\"", &["error: `htp` is not one of http, https"]),
         ("max_connections = 0", &["error: `0` is out of range"]),
         ("max_connections = 99999999999999999999", &["error: `99999999999999999999` is out of range"]),
         ("max_connections = 1.5", &["error: expected a whole number, found a float"]),

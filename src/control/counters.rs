@@ -148,6 +148,8 @@ pub struct Counters {
     pub dispatched_again: u64,
     pub connections_accepted: u64,
     pub connections_refused: u64,
+    /// Connections that did not get as far as HTTP: no header of the PROXY protocol, or no TLS.
+    pub openings_failed: u64,
     pub reloads: Attempts,
     pub upgrades: Attempts,
     pub template_restarts: u64,
@@ -191,6 +193,7 @@ impl Counters {
         totals.dispatched_again = self.dispatched_again;
         totals.connections_accepted = self.connections_accepted;
         totals.connections_refused = self.connections_refused;
+        totals.openings_failed = self.openings_failed;
         totals.reloads = self.reloads;
         totals.upgrades = self.upgrades;
         totals.template_restarts = self.template_restarts;

@@ -47,6 +47,11 @@ impl Text {
             "Client connections turned away because there were too many.",
             totals.connections_refused,
         );
+        self.counter(
+            "rusmd_openings_failed_total",
+            "Client connections that did not get as far as HTTP: no header of the PROXY protocol, or no TLS.",
+            totals.openings_failed,
+        );
         for (name, help, attempts) in [
             ("rusmd_reloads_total", "Reloads, by their result.", totals.reloads),
             ("rusmd_upgrades_total", "Upgrades of the program, by their result.", totals.upgrades),

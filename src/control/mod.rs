@@ -25,7 +25,7 @@ mod scratch;
 mod socket;
 pub mod status;
 
-pub use bind::{BindError, BindErrorCause};
+pub use bind::BindError;
 pub use client::{ClientError, Order};
 pub use command::{Command, CommandError, LINE_BYTES_MAX, Reply};
 pub use place::{Place, User, default_places};

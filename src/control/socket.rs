@@ -22,10 +22,11 @@ use mio::event::Event;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use super::bind::{self, BindError, BindErrorCause, Identity};
+use super::bind::{self, BindError};
 use super::command::{Command, CommandError, LINE_BYTES_MAX, Reply};
 use super::place::{Place, default_places, with_this_user};
 use crate::config::Control;
+use crate::socket_file::{Obstacle, SocketFile};
 use crate::sys;
 
 /// Connections at a time; the next is told so.
@@ -52,7 +53,7 @@ pub struct ConnectionKey {
 pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
-    identity: Identity,
+    file: SocketFile,
     uid: u32,
     /// A connection's place is the number that its token is made of.
     connections: [Option<Connection>; CONNECTIONS_MAX],
@@ -141,8 +142,8 @@ impl ControlSocket {
     ///
     /// It cannot be made, or another server has it.
     pub fn bind(path: &Path) -> Result<ControlSocket, BindError> {
-        let (listener, identity) = bind::bind(path)?;
-        Ok(ControlSocket::new(listener, path, identity))
+        let (listener, file) = bind::bind(path)?;
+        Ok(ControlSocket::new(listener, path, file))
     }
 
     /// Takes over the listening socket of the supervisor that this one follows.
@@ -157,19 +158,19 @@ impl ControlSocket {
             if listener.local_addr()?.as_pathname() != Some(path) {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, "the inherited socket is another one"));
             }
-            Ok((listener, bind::identity(path)?))
+            Ok((listener, SocketFile::found(path)?))
         };
         match take() {
-            Ok((listener, identity)) => Ok(ControlSocket::new(listener, path, identity)),
-            Err(error) => Err(BindError { path: path.to_owned(), cause: BindErrorCause::System(error) }),
+            Ok((listener, file)) => Ok(ControlSocket::new(listener, path, file)),
+            Err(error) => Err(BindError { path: path.to_owned(), cause: Obstacle::System(error) }),
         }
     }
 
-    fn new(listener: StdUnixListener, path: &Path, identity: Identity) -> ControlSocket {
+    fn new(listener: StdUnixListener, path: &Path, file: SocketFile) -> ControlSocket {
         ControlSocket {
             listener: UnixListener::from_std(listener),
             path: path.to_owned(),
-            identity,
+            file,
             uid: nix::unistd::geteuid().as_raw(),
             connections: Default::default(),
             connection_token: Token,
@@ -204,7 +205,7 @@ impl ControlSocket {
 
     /// Removes the socket's file, if it is still this one. For a clean stop; not when another supervisor has taken the socket over.
     pub fn remove(&self) {
-        bind::remove(&self.path, self.identity);
+        self.file.remove();
     }
 
     pub fn handle_listener_event(&mut self) {
@@ -409,7 +410,7 @@ fn open_default(manifest: &Path) -> Result<ControlSocket, BindError> {
         match open_place(place, uid) {
             Ok(socket) => return Ok(socket),
             // A second server with the same manifest, which `rusmd ctl` would never find elsewhere.
-            Err(error @ BindError { cause: BindErrorCause::InUse, .. }) => return Err(error),
+            Err(error @ BindError { cause: Obstacle::InUse, .. }) => return Err(error),
             Err(error) => last = error,
         }
     }
@@ -420,7 +421,7 @@ fn open_place(place: &Place, uid: u32) -> Result<ControlSocket, BindError> {
     let path = place.path();
     match place.prepare(uid) {
         Ok(()) => ControlSocket::bind(&path),
-        Err(error) => Err(BindError { path, cause: BindErrorCause::System(error) }),
+        Err(error) => Err(BindError { path, cause: Obstacle::System(error) }),
     }
 }
 

@@ -140,6 +140,8 @@ pub struct Totals {
     pub connections_accepted: u64,
     /// Connections that were turned away because there were too many.
     pub connections_refused: u64,
+    /// Connections that did not get as far as HTTP: no header of the PROXY protocol, or no TLS.
+    pub openings_failed: u64,
     pub reloads: Attempts,
     pub upgrades: Attempts,
     /// Template processes that had to be started anew.

@@ -3,12 +3,15 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 
 use socket2::{SockRef, Type};
 
-use crate::sys;
+use crate::config::Address;
+use crate::socket_file::SocketFile;
+use crate::{bind, sys};
 
 /// Where handed descriptors begin (sd_listen_fds(3)).
 const FIRST: i32 = 3;
@@ -26,8 +29,8 @@ pub struct Inherited {
 
 #[derive(Debug)]
 struct Socket {
-    listener: TcpListener,
-    address: SocketAddr,
+    socket: bind::Socket,
+    address: Address,
     name: String,
 }
 
@@ -42,7 +45,7 @@ pub enum InheritedError {
         number: i32,
         source: io::Error,
     },
-    /// It is something else than a listening TCP socket.
+    /// It is something else than a listening TCP or Unix socket.
     NoListener {
         name: String,
         what: String,
@@ -78,11 +81,13 @@ impl Inherited {
     }
 
     /// The socket that listens at this address. Port 0 is any port there: ask for the others first.
-    pub fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let is_wanted =
-            |there: SocketAddr| there == address || address.port() == 0 && SocketAddr::new(there.ip(), 0) == address;
-        let at = self.sockets.iter().position(|socket| is_wanted(socket.address))?;
-        Some(self.sockets.remove(at).listener)
+    pub fn take(&mut self, address: &Address) -> Option<bind::Socket> {
+        let is_wanted = |there: &Address| match (there, address) {
+            (Address::Tcp(there), Address::Tcp(wanted)) if wanted.port() == 0 => there.ip() == wanted.ip(),
+            _ => there == address,
+        };
+        let at = self.sockets.iter().position(|socket| is_wanted(&socket.address))?;
+        Some(self.sockets.remove(at).socket)
     }
 
     /// To be called when every listener has taken its own.
@@ -105,15 +110,26 @@ impl Socket {
             Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => return Err(no_listener("not a socket")),
             Err(error) => return Err(no_listener(&error.to_string())),
         };
-        let Some(address) = address.as_socket() else { return Err(no_listener("not a socket of the Internet")) };
         if !socket.r#type().is_ok_and(|kind| kind == Type::STREAM) {
-            return Err(no_listener("not a TCP socket"));
+            return Err(no_listener("not a TCP or Unix stream socket"));
         }
         if !socket.is_listener().unwrap_or(false) {
             return Err(no_listener("a connection, not a listening socket"));
         }
         socket.set_nonblocking(true).map_err(|error| no_listener(&error.to_string()))?;
-        Ok(Socket { listener: TcpListener::from(fd), address, name })
+        match (address.as_socket(), address.as_pathname()) {
+            (Some(address), _) => {
+                Ok(Socket { socket: bind::Socket::Tcp(TcpListener::from(fd)), address: Address::Tcp(address), name })
+            }
+            (None, Some(path)) => {
+                let path = std::path::absolute(path).map_err(|error| no_listener(&error.to_string()))?;
+                // Whoever has made it removes it; a successor is told otherwise.
+                let file = SocketFile::found(&path).map_err(|_| no_listener("a Unix socket whose file is gone"))?;
+                let socket = bind::Socket::Unix(UnixListener::from(fd), file);
+                Ok(Socket { socket, address: Address::Unix(path), name })
+            }
+            (None, None) => Err(no_listener("neither a TCP nor a Unix socket with a path")),
+        }
     }
 }
 
@@ -178,10 +194,14 @@ mod tests {
     use super::*;
     use crate::testing::Scratch;
 
-    fn listener() -> (TcpListener, SocketAddr) {
+    fn listener() -> (TcpListener, Address) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("some port is free");
         let address = listener.local_addr().expect("it is bound");
-        (listener, address)
+        (listener, Address::Tcp(address))
+    }
+
+    fn address(text: &str) -> Address {
+        Address::Tcp(text.parse().expect("an address"))
     }
 
     fn inherit(fds: Vec<OwnedFd>) -> Result<Inherited, InheritedError> {
@@ -192,35 +212,48 @@ mod tests {
     fn each_listener_takes_the_socket_with_its_address() {
         let ((first, at_first), (second, at_second)) = (listener(), listener());
         let mut inherited = inherit(vec![first.into(), second.into()]).expect("two listening sockets");
-        let taken = inherited.take(at_second).expect("it is there");
-        assert_eq!(taken.local_addr().expect("it is bound"), at_second);
-        assert!(inherited.take(at_second).is_none());
+        let Some(bind::Socket::Tcp(taken)) = inherited.take(&at_second) else { panic!("it is there") };
+        assert_eq!(Address::Tcp(taken.local_addr().expect("it is bound")), at_second);
+        assert!(inherited.take(&at_second).is_none());
         let error = inherited.left_over().expect_err("one is left");
         assert!(error.to_string().ends_with(&format!("{at_first} (web)")), "{error}");
-        assert!(inherited.take("127.0.0.2:0".parse().expect("an address")).is_none());
-        assert!(inherited.take("127.0.0.1:0".parse().expect("an address")).is_some());
+        assert!(inherited.take(&address("127.0.0.2:0")).is_none());
+        assert!(inherited.take(&address("127.0.0.1:0")).is_some());
         assert!(inherited.left_over().is_ok() && inherited.is_empty());
     }
 
     #[test]
-    fn what_is_no_listening_tcp_socket_is_refused_by_name() {
+    fn what_is_no_listening_stream_socket_is_refused_by_name() {
         let (listening, address) = listener();
+        let Address::Tcp(address) = address else { panic!("it is TCP") };
         let connection = TcpStream::connect(address).expect("it listens");
         let datagrams = UdpSocket::bind("127.0.0.1:0").expect("some port is free");
         let scratch = Scratch::new();
-        let local = UnixListener::bind(scratch.path().join("socket")).expect("the directory is writable");
+        let path = scratch.path().join("socket");
+        let local = UnixListener::bind(&path).expect("the directory is writable");
+        std::fs::remove_file(&path).expect("it is there");
         let file = std::fs::File::open("/dev/null").expect("it is there");
         drop(listening);
         let table: [(OwnedFd, &str); 4] = [
             (connection.into(), "a connection"),
-            (datagrams.into(), "not a TCP socket"),
-            (local.into(), "not a socket of the Internet"),
+            (datagrams.into(), "not a TCP or Unix stream socket"),
+            (local.into(), "whose file is gone"),
             (file.into(), "not a socket"),
         ];
         for (fd, what) in table {
             let error = inherit(vec![fd]).expect_err("it is not what it should be").to_string();
             assert!(error.contains("\"web\"") && error.contains(what), "{error}");
         }
+    }
+
+    #[test]
+    fn a_unix_socket_is_taken_by_its_path_and_its_file_left_to_who_made_it() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("socket");
+        let listener = UnixListener::bind(&path).expect("the directory is writable");
+        let mut inherited = inherit(vec![listener.into()]).expect("a listening socket");
+        drop(inherited.take(&Address::Unix(path.clone())).expect("it is there"));
+        assert!(path.exists() && inherited.is_empty());
     }
 
     #[test]

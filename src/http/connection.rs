@@ -176,6 +176,11 @@ impl Connection {
         self.close(Ending::Cut);
     }
 
+    /// What the client sends is HTTP, and TLS was expected. It can be told so, since it is plain.
+    pub fn handle_plain_http(&mut self, now: Instant) {
+        self.refuse(RequestError::PlainOnTlsPort, now);
+    }
+
     /// `deadline` has passed. Called too early, it does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.write_deadline().is_some_and(|deadline| deadline <= now) {

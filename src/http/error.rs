@@ -17,6 +17,7 @@ pub enum RequestError {
     TargetUserinfo,
     TargetForm,
     TargetScheme,
+    PlainOnTlsPort,
     TargetTooLong,
     VersionInvalid,
     VersionUnsupported,
@@ -57,6 +58,7 @@ impl RequestError {
     pub const fn status(self) -> u16 {
         match self {
             Self::TlsOnPlainPort
+            | Self::PlainOnTlsPort
             | Self::MethodInvalid
             | Self::MethodTooLong
             | Self::RequestLineInvalid
@@ -100,6 +102,7 @@ impl RequestError {
     /// One line for the client and the log.
     pub const fn reason(self) -> &'static str {
         match self {
+            Self::PlainOnTlsPort => "this port speaks HTTPS, not plain HTTP",
             Self::TlsOnPlainPort => "this port speaks plain HTTP, not TLS",
             Self::MethodInvalid => "the method is not a token",
             Self::MethodTooLong => "the method is too long",

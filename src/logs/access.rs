@@ -24,7 +24,8 @@ const FLUSH_AFTER: Duration = Duration::from_secs(1);
 pub struct AccessEntry<'a> {
     /// When its head was there.
     pub time: SystemTime,
-    pub peer: SocketAddr,
+    /// None when it came through a Unix socket.
+    pub peer: Option<SocketAddr>,
     pub id: RequestId,
     /// Empty when the head could not be read that far, as is the target.
     pub method: &'a [u8],
@@ -151,7 +152,7 @@ impl AccessLog {
 impl AccessEntry<'_> {
     /// The fields of the combined format, then `key=value` pairs: times in seconds.
     fn push_combined(&self, line: &mut Vec<u8>) {
-        push_display(line, &self.peer.ip().to_canonical());
+        self.push_peer(line);
         line.extend_from_slice(b" - - [");
         Stamp::new(self.time).push_common(line);
         line.extend_from_slice(b"] \"");
@@ -199,14 +200,24 @@ impl AccessEntry<'_> {
         line.push(b'\n');
     }
 
+    fn push_peer(&self, line: &mut Vec<u8>) {
+        match self.peer {
+            Some(peer) => push_display(line, &peer.ip().to_canonical()),
+            None => line.extend_from_slice(b"unix"),
+        }
+    }
+
     /// One object, always with the same keys in the same order; what is not known is null. Times are in microseconds.
     fn push_json(&self, line: &mut Vec<u8>) {
         line.extend_from_slice(b"{\"time\":\"");
         Stamp::new(self.time).push_rfc3339(line);
         line.extend_from_slice(b"\",\"peer\":\"");
-        push_display(line, &self.peer.ip().to_canonical());
+        self.push_peer(line);
         line.extend_from_slice(b"\",\"port\":");
-        push_number(line, self.peer.port().into());
+        match self.peer {
+            Some(peer) => push_number(line, peer.port().into()),
+            None => line.extend_from_slice(b"null"),
+        }
         line.extend_from_slice(b",\"id\":\"");
         push_display(line, &self.id);
         line.push(b'"');

@@ -8,7 +8,7 @@ use crate::testing::Scratch;
 fn entry() -> AccessEntry<'static> {
     AccessEntry {
         time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_764_036_000_000_042),
-        peer: "127.0.0.1:40123".parse().expect("an address"),
+        peer: Some("127.0.0.1:40123".parse().expect("an address")),
         id: RequestId(0x0661_f0c2_a740_0001),
         method: b"GET",
         target: b"/users/7?a=b",
@@ -33,7 +33,7 @@ fn entry() -> AccessEntry<'static> {
 /// A request of which everything that comes from outside is out to do harm.
 fn hostile() -> AccessEntry<'static> {
     AccessEntry {
-        peer: "[::ffff:10.0.0.7]:1".parse().expect("an address"),
+        peer: Some("[::ffff:10.0.0.7]:1".parse().expect("an address")),
         method: b"GET",
         target: b"/\" 200 0 \"-\" \"-\"\r\n127.0.0.1 - - [\x1b[2J\xff",
         referer: Some(b"\"},{\"status\":200\\"),

@@ -18,7 +18,7 @@ use super::{Clock, Reactor};
 #[derive(Debug)]
 pub(super) struct Unrouted {
     id: RequestId,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     status: u16,
     outcome: Outcome,
     /// What the access log tells of it, when there is one and there was a head.
@@ -38,7 +38,7 @@ impl Backend {
     pub(super) fn note_answered(
         &mut self,
         id: RequestId,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         head: &http::RequestHead<'_>,
         answer: &Answer,
     ) {
@@ -58,7 +58,7 @@ impl Backend {
     }
 
     /// What a client sent was no request.
-    pub(super) fn note_refused(&mut self, peer: SocketAddr, status: u16) {
+    pub(super) fn note_refused(&mut self, peer: Option<SocketAddr>, status: u16) {
         let id = RequestId::NONE;
         self.unrouted.push(Unrouted { id, peer, status, outcome: Outcome::Malformed, head: None });
     }
@@ -163,7 +163,7 @@ impl<'a> Ended<'a> {
         let field = |name: &str| head.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
         AccessEntry {
             time: began,
-            peer: head.peer.unwrap_or(NOWHERE),
+            peer: head.peer,
             id: request.id,
             method: head.method.as_bytes(),
             target: target.as_bytes(),
@@ -185,8 +185,6 @@ impl<'a> Ended<'a> {
         }
     }
 }
-
-const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 impl Unrouted {
     fn entry(&self, generation: u64, wall: SystemTime) -> AccessEntry<'_> {

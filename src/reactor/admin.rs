@@ -4,7 +4,7 @@
 //! What is answered is decided in `control::admin`. Driven by the loop.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,11 +12,12 @@ use std::time::Instant;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
 
-use crate::bind::Bound;
+use crate::bind::{self, Bound};
+use crate::config::Address;
 use crate::control::admin::{AdminAnswer, Readiness, answer};
 use crate::http::{Connection, Context, Event, ResponseHead, Scheme};
 
-use super::drive::turn_away;
+use super::open::turn_away;
 use super::source::Source;
 use super::{Reactor, listeners};
 
@@ -42,8 +43,8 @@ pub(super) struct Admin {
 struct Listener {
     socket: TcpListener,
     /// As the manifest has it.
-    wanted: SocketAddr,
-    address: SocketAddr,
+    wanted: Address,
+    address: Address,
     ready: bool,
 }
 
@@ -60,13 +61,17 @@ struct Visitor {
 
 impl Admin {
     pub fn new(bound: Vec<Bound>) -> Admin {
-        let listener = |bound: Bound| Listener {
-            socket: TcpListener::from_std(bound.socket),
-            wanted: bound.wanted.address,
-            address: bound.address,
-            ready: false,
+        let listener = |bound: Bound| match bound.socket {
+            bind::Socket::Tcp(socket) => Some(Listener {
+                socket: TcpListener::from_std(socket),
+                wanted: bound.wanted.address,
+                address: bound.address,
+                ready: false,
+            }),
+            // A manifest cannot ask for it.
+            bind::Socket::Unix(..) => None,
         };
-        Admin { listeners: bound.into_iter().map(listener).collect(), ..Admin::default() }
+        Admin { listeners: bound.into_iter().filter_map(listener).collect(), ..Admin::default() }
     }
 
     /// Begins to accept. Done at once, since a server that starts is worth knowing of; but who takes over from another leaves the
@@ -91,8 +96,8 @@ impl Admin {
     }
 
     /// The listening sockets, for who takes over.
-    pub fn sockets(&self) -> impl Iterator<Item = (SocketAddr, BorrowedFd<'_>)> {
-        self.listeners.iter().map(|listener| (listener.wanted, listener.socket.as_fd()))
+    pub fn sockets(&self) -> impl Iterator<Item = (Address, BorrowedFd<'_>)> {
+        self.listeners.iter().map(|listener| (listener.wanted.clone(), listener.socket.as_fd()))
     }
 
     pub fn handle_listener_event(&mut self, index: usize) {

@@ -217,7 +217,7 @@ impl Backend {
     pub fn begin(
         &mut self,
         client: ClientKey,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         serve: usize,
         head: &http::RequestHead<'_>,
         now: Instant,
@@ -239,7 +239,7 @@ impl Backend {
     fn prepare(
         &mut self,
         client: ClientKey,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         serve: usize,
         head: &http::RequestHead<'_>,
         now: Instant,
@@ -270,7 +270,7 @@ impl Backend {
             authority: head.authority,
             path: &path,
             query: head.query,
-            peer: Some(peer),
+            peer,
             body_bytes,
             params: params.iter().collect(),
             headers: head.headers.iter().collect(),

@@ -7,24 +7,27 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use mio::Registry;
-use mio::net::TcpStream;
 use slab::Slab;
 
+use crate::config::{Address, Networks};
 use crate::http::{Connection, Context, Scheme};
 use crate::request::{ClientKey, RequestRef};
 use crate::sys;
 use crate::timers::{Armed, Timers};
+use crate::tls::Acceptor;
+use crate::transport::Transport;
 
 /// One client connection.
 #[derive(Debug)]
 pub struct Client {
     pub key: ClientKey,
-    pub stream: TcpStream,
+    pub transport: Transport,
     pub connection: Connection,
-    pub peer: SocketAddr,
+    /// The client's own address, or that which a trusted proxy has said; none in a Unix socket.
+    pub peer: Option<SocketAddr>,
     /// Which listener it came through, and that one's address.
     pub listener: usize,
-    pub listener_address: SocketAddr,
+    pub listener_address: Rc<Address>,
     /// Which `[[serve]]` of the manifest that listener is.
     pub serve: usize,
     /// The request that it waits for, from its head to the end of its response.
@@ -41,10 +44,13 @@ pub struct Client {
 
 /// Where a connection came in.
 #[derive(Clone, Copy, Debug)]
-pub struct Door {
+pub struct Door<'a> {
     pub listener: usize,
-    pub address: SocketAddr,
+    pub address: &'a Rc<Address>,
     pub serve: usize,
+    /// Who may say from whom a connection is, where each begins with that.
+    pub proxies: Option<&'a Networks>,
+    pub tls: Option<&'a Acceptor>,
 }
 
 /// All client connections of a reactor.
@@ -114,17 +120,24 @@ impl Clients {
     }
 
     /// Takes an accepted connection.
-    pub fn insert(&mut self, stream: TcpStream, peer: SocketAddr, origin: Door, now: Instant) -> ClientKey {
+    pub fn insert(
+        &mut self,
+        transport: Transport,
+        peer: Option<SocketAddr>,
+        origin: Door<'_>,
+        now: Instant,
+    ) -> ClientKey {
+        let scheme = if transport.is_secure() { Scheme::Https } else { Scheme::Http };
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slab.vacant_entry();
         let key = ClientKey { index: entry.key() as u32, generation: self.generation };
         entry.insert(Client {
             key,
-            stream,
-            connection: Connection::new(self.context.clone(), Scheme::Http, now),
+            transport,
+            connection: Connection::new(self.context.clone(), scheme, now),
             peer,
             listener: origin.listener,
-            listener_address: origin.address,
+            listener_address: origin.address.clone(),
             serve: origin.serve,
             request: None,
             readable: true,
@@ -223,15 +236,18 @@ impl Clients {
         }
         let mut client = self.slab.remove(key.index as usize);
         // The descriptor is closed right below, which takes it out of the poll as well.
-        let _ = registry.deregister(&mut client.stream);
+        let _ = registry.deregister(&mut client.transport.socket);
         if client.connection.was_cut() {
-            sys::reset_on_close(&client.stream);
+            sys::reset_on_close(&client.transport.socket);
+        } else {
+            client.transport.finish();
         }
     }
 
-    /// The connections on which nothing is in progress.
+    /// The connections that another process can go on with: nothing is in progress on them, and nothing is known here alone.
     pub fn idle(&self) -> Vec<ClientKey> {
-        let is_idle = |client: &&Client| client.request.is_none() && client.connection.is_idle();
+        let is_idle =
+            |client: &&Client| client.request.is_none() && client.connection.is_idle() && client.transport.is_plain();
         self.slab.iter().map(|(_, client)| client).filter(is_idle).map(|client| client.key).collect()
     }
 
@@ -239,7 +255,19 @@ impl Clients {
     pub fn forget(&mut self, key: ClientKey, registry: &Registry) {
         if self.get_mut(key).is_some() {
             let mut client = self.slab.remove(key.index as usize);
-            let _ = registry.deregister(&mut client.stream);
+            let _ = registry.deregister(&mut client.transport.socket);
+        }
+    }
+
+    /// Another process serves: connections with keys that only this one has end as soon as nothing is in progress on them.
+    pub fn drain_secret(&mut self) {
+        let secret = self.slab.iter().filter(|(_, client)| !client.transport.is_plain());
+        let keys: Vec<ClientKey> = secret.map(|(_, client)| client.key).collect();
+        for key in keys {
+            if let Some(client) = self.get_mut(key) {
+                client.connection.begin_drain();
+            }
+            self.touch(key);
         }
     }
 

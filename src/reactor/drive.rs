@@ -1,30 +1,27 @@
 //! Moves what can be moved for the clients that have something to do: bytes in, events to the backend, bytes out.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io;
 use std::time::Instant;
 
-use mio::Interest;
-use mio::net::TcpStream;
 use rusmd_proto::RequestId;
 
 use crate::answer::Answer;
+use crate::control::counters::Counters;
 use crate::http::Event;
 use crate::request::{ClientKey, RequestRef};
 
 use super::backend::Backend;
 use super::clients::Client;
 use super::generation::Generations;
-use super::listeners::Accepted;
-use super::source::Source;
-use super::{Phase, Reactor, report};
+use super::open::open;
+use super::{Reactor, report};
 
 /// Rounds of read, events and write that one client gets in one turn.
 const ROUNDS_PER_TURN: usize = 32;
 
 /// What a client's socket, its protocol and the backend came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Progress {
+pub(super) enum Progress {
     /// Nothing more to do until something happens.
     Waits,
     /// Its share of the turn is used up.
@@ -34,46 +31,6 @@ enum Progress {
 }
 
 impl Reactor<'_> {
-    /// Accepts what waits, within the share of one turn and within the limits.
-    pub(super) fn accept(&mut self, now: Instant) {
-        if self.phase != Phase::Serving || !self.listeners.is_open() {
-            return;
-        }
-        for _ in 0..self.listeners.accepts_per_turn() {
-            match self.listeners.accept(now) {
-                Accepted::Nothing => return,
-                Accepted::OneTooMany { stream } => {
-                    self.counters.connections_refused += 1;
-                    turn_away(stream);
-                }
-                Accepted::Client { stream, peer, listener } => self.admit(stream, peer, listener, now),
-            }
-        }
-    }
-
-    /// Takes a connection of this listener, which counts it, unless there are too many.
-    pub(super) fn admit(&mut self, mut stream: TcpStream, peer: SocketAddr, listener: usize, now: Instant) {
-        let Some(door) = self.listeners.door(listener) else { return };
-        if self.clients.is_full() {
-            self.listeners.handle_closed(listener);
-            self.counters.connections_refused += 1;
-            return turn_away(stream);
-        }
-        // Replies are written whole; Nagle's algorithm would only delay the second of two small ones.
-        let _ = stream.set_nodelay(true);
-        let token = Source::Client(self.clients.next_index()).token();
-        match self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
-            Ok(()) => {
-                self.counters.connections_accepted += 1;
-                self.clients.insert(stream, peer, door, now);
-            }
-            Err(error) => {
-                self.listeners.handle_closed(listener);
-                log::error!("cannot wait for a client: {error}");
-            }
-        }
-    }
-
     /// Gives each client that has something to do its turn.
     pub(super) fn drive_clients(&mut self, now: Instant) {
         while let Some(key) = self.clients.next_touched() {
@@ -83,7 +40,7 @@ impl Reactor<'_> {
 
     fn drive(&mut self, key: ClientKey, now: Instant) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        let progress = drive_client(client, &mut self.generations, &mut self.scratch, now);
+        let progress = drive_client(client, &mut self.generations, &mut self.counters, &mut self.scratch, now);
         match progress {
             Progress::Waits => self.clients.arm(key),
             Progress::Postponed => self.clients.postpone(key),
@@ -99,7 +56,18 @@ impl Reactor<'_> {
     }
 }
 
-fn drive_client(client: &mut Client, generations: &mut Generations, scratch: &mut [u8], now: Instant) -> Progress {
+fn drive_client(
+    client: &mut Client,
+    generations: &mut Generations,
+    counters: &mut Counters,
+    scratch: &mut [u8],
+    now: Instant,
+) -> Progress {
+    if client.transport.is_opening()
+        && let Some(progress) = open(client, counters, now)
+    {
+        return progress;
+    }
     // The end of a client whose request is queued is known before its bytes are read: there may be a body that nobody takes yet.
     if client.ended && is_queued(client, generations) {
         client.connection.handle_disconnect();
@@ -116,9 +84,11 @@ fn drive_client(client: &mut Client, generations: &mut Generations, scratch: &mu
             return Progress::Ended;
         }
         if client.connection.should_shutdown_write() {
-            // The client may have gone already; the linger that follows finds out.
-            let _ = client.stream.shutdown(Shutdown::Write);
-            client.connection.handle_write_shutdown();
+            match client.transport.shutdown_write() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.writable = false,
+                // The client may have gone already; the linger that follows finds out.
+                Ok(()) | Err(_) => client.connection.handle_write_shutdown(),
+            }
         }
         // A pipelined request may have waited for the output to drain.
         if client.connection.wants_poll() && backend_takes(client, generations) {
@@ -153,7 +123,7 @@ fn leave(generations: &mut Generations, request: RequestRef, now: Instant) {
 
 /// Reads once.
 fn receive(client: &mut Client, generations: &Generations, scratch: &mut [u8], now: Instant) {
-    match client.stream.read(scratch) {
+    match client.transport.read(scratch) {
         Ok(0) => {
             client.readable = false;
             client.connection.handle_eof(now);
@@ -164,7 +134,7 @@ fn receive(client: &mut Client, generations: &Generations, scratch: &mut [u8], n
             }
         }
         Ok(count) => {
-            client.readable = count == scratch.len() || client.ended;
+            client.readable = !client.transport.is_drained_by(count, scratch.len()) || client.ended;
             client.connection.handle_input(&scratch[..count], now);
         }
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -178,8 +148,9 @@ fn receive(client: &mut Client, generations: &Generations, scratch: &mut [u8], n
 
 /// Writes as much as the socket takes.
 fn flush(client: &mut Client, now: Instant) {
+    client.transport.flush();
     while client.writable && !client.connection.output().is_empty() {
-        match client.stream.write(client.connection.output()) {
+        match client.transport.write(client.connection.output()) {
             Ok(count) => client.connection.consume_output(count, now),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.writable = false,
@@ -212,7 +183,7 @@ fn handle_events(client: &mut Client, generations: &mut Generations, now: Instan
                 pass_on(client.request, generations, |backend, id| backend.end_body(id, trailers, now))
             }
             Event::Refused { status, reason } => {
-                log::debug!("{} refused: {status} {reason}", client.peer);
+                log::debug!("{:?} refused: {status} {reason}", client.peer);
                 generations.current_mut().note_refused(client.peer, status);
                 if let Some(request) = client.request.take() {
                     leave(generations, request, now);
@@ -242,13 +213,4 @@ fn pass_on(
     let RequestRef { generation, id } = request?;
     let answer = take(generations.get_mut(generation)?, id).err()?;
     Some((id, answer))
-}
-
-/// Tells a client for which there is no place so, if its socket takes that at once, and closes.
-pub(super) fn turn_away(mut stream: TcpStream) {
-    const BUSY: &[u8] =
-        b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 21\r\n\
-        Content-Type: text/plain\r\n\r\ntoo many connections\n";
-    // There is nobody else to tell.
-    let _ = stream.write(BUSY);
 }

@@ -3,13 +3,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::event::Source as _;
+use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
 use slab::Slab;
 
-use crate::bind::{Bound, Wanted};
+use crate::bind::{self, Bound, Wanted};
+use crate::config::Address;
+use crate::socket_file::SocketFile;
+use crate::sys;
+use crate::transport::Socket;
 
 use super::clients::Door;
 use super::source::Source;
@@ -22,14 +29,18 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Listener {
-    socket: TcpListener,
+    socket: Listening,
     /// As the manifest has it.
-    wanted: SocketAddr,
-    address: SocketAddr,
-    serve: usize,
-    connections_max: Option<usize>,
+    wanted: Wanted,
+    address: Rc<Address>,
     connections: usize,
     ready: bool,
+}
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
 }
 
 /// The listeners of a reactor. Empty once it is stopping.
@@ -43,14 +54,14 @@ pub struct Listeners {
 /// What becomes of the listeners when another manifest serves.
 #[derive(Debug, Default)]
 pub struct Plan {
-    kept: Vec<(usize, usize, Option<usize>)>,
+    kept: Vec<(usize, Wanted)>,
     new: Vec<Bound>,
 }
 
 impl Plan {
     /// This listener stays, for this `[[serve]]` of the new manifest.
-    pub fn keep(&mut self, listener: usize, wanted: &Wanted) {
-        self.kept.push((listener, wanted.serve, wanted.connections_max));
+    pub fn keep(&mut self, listener: usize, wanted: Wanted) {
+        self.kept.push((listener, wanted));
     }
 
     pub fn open(&mut self, bound: Bound) {
@@ -62,13 +73,15 @@ impl Plan {
 #[derive(Debug)]
 pub enum Accepted {
     Client {
-        stream: TcpStream,
-        peer: SocketAddr,
+        socket: Socket,
+        /// A client of a Unix socket has no address.
+        peer: Option<SocketAddr>,
         listener: usize,
     },
     /// As the last, but over the listener's own limit: to be told so and closed.
     OneTooMany {
-        stream: TcpStream,
+        socket: Socket,
+        listener: usize,
     },
     Nothing,
 }
@@ -86,7 +99,7 @@ impl Listeners {
     pub fn open(&mut self, registry: &Registry) -> io::Result<()> {
         self.is_open = true;
         for (index, listener) in &mut self.listeners {
-            registry.register(&mut listener.socket, Source::Listener(index).token(), Interest::READABLE)?;
+            listener.socket.register(registry, Source::Listener(index).token(), Interest::READABLE)?;
         }
         Ok(())
     }
@@ -97,7 +110,7 @@ impl Listeners {
         for (_, listener) in &mut self.listeners {
             listener.ready = false;
             // It was not registered if no worker has ever been ready.
-            let _ = registry.deregister(&mut listener.socket);
+            let _ = listener.socket.deregister(registry);
         }
     }
 
@@ -111,58 +124,94 @@ impl Listeners {
         self.listeners.clear();
     }
 
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().map(|(_, listener)| listener.address)
+    /// Leaves the addresses to another process, which has the sockets.
+    pub fn hand_over(&mut self, registry: &Registry) {
+        for (_, listener) in &mut self.listeners {
+            if let Listening::Unix(_, file) = &mut listener.socket {
+                file.hand_over();
+            }
+        }
+        self.close(registry);
+    }
+
+    /// The files of these Unix sockets, which another process has left to this one, are this one's to remove.
+    pub fn take_over(&mut self, paths: &[PathBuf]) {
+        for (_, listener) in &mut self.listeners {
+            if let (Listening::Unix(_, file), Address::Unix(path)) = (&mut listener.socket, &*listener.address)
+                && paths.contains(path)
+            {
+                file.take_over();
+            }
+        }
+    }
+
+    /// The Unix sockets whose files are this process's to remove.
+    pub fn socket_files(&self) -> Vec<PathBuf> {
+        let own = self.listeners.iter().filter_map(|(_, listener)| match (&listener.socket, &*listener.address) {
+            (Listening::Unix(_, file), Address::Unix(path)) if file.is_ours() => Some(path.clone()),
+            _ => None,
+        });
+        own.collect()
+    }
+
+    /// Each address, and whether TLS is spoken there.
+    pub fn addresses(&self) -> impl Iterator<Item = (&Address, bool)> {
+        self.listeners.iter().map(|(_, listener)| (&*listener.address, listener.wanted.tls.is_some()))
     }
 
     /// Each address with its open connections.
-    pub fn connections(&self) -> impl Iterator<Item = (SocketAddr, usize)> {
-        self.listeners.iter().map(|(_, listener)| (listener.address, listener.connections))
+    pub fn connections(&self) -> impl Iterator<Item = (&Address, usize)> {
+        self.listeners.iter().map(|(_, listener)| (&*listener.address, listener.connections))
     }
 
     /// The listening sockets, for who takes over.
-    pub fn sockets(&self) -> impl Iterator<Item = (SocketAddr, BorrowedFd<'_>)> {
-        self.listeners.iter().map(|(_, listener)| (listener.wanted, listener.socket.as_fd()))
+    pub fn sockets(&self) -> impl Iterator<Item = (Address, BorrowedFd<'_>)> {
+        self.listeners.iter().map(|(_, listener)| (listener.wanted.address.clone(), listener.socket.as_fd()))
     }
 
     /// The listener of an address as a manifest has it.
-    pub fn find(&self, wanted: SocketAddr) -> Option<usize> {
-        self.listeners.iter().find(|(_, listener)| listener.wanted == wanted).map(|(index, _)| index)
+    pub fn find(&self, wanted: &Address) -> Option<usize> {
+        self.listeners.iter().find(|(_, listener)| listener.wanted.address == *wanted).map(|(index, _)| index)
     }
 
     /// The listener that has this very address.
-    pub fn find_bound(&self, address: SocketAddr) -> Option<usize> {
-        self.listeners.iter().find(|(_, listener)| listener.address == address).map(|(index, _)| index)
+    pub fn find_bound(&self, address: &Address) -> Option<usize> {
+        self.listeners.iter().find(|(_, listener)| *listener.address == *address).map(|(index, _)| index)
     }
 
     /// What a connection of this listener is told by.
-    pub fn door(&self, index: usize) -> Option<Door> {
-        let listener = self.listeners.get(index)?;
-        Some(Door { listener: index, address: listener.address, serve: listener.serve })
+    pub fn door(&self, index: usize) -> Option<Door<'_>> {
+        let Listener { address, wanted, .. } = self.listeners.get(index)?;
+        let Wanted { serve, proxies, tls, .. } = wanted;
+        Some(Door { listener: index, address, serve: *serve, proxies: proxies.as_deref(), tls: tls.as_ref() })
+    }
+
+    /// A client can be told something before it has said anything: it would not take it for a broken handshake.
+    pub fn is_plain(&self, index: usize) -> bool {
+        self.listeners.get(index).is_some_and(|listener| listener.wanted.tls.is_none())
     }
 
     /// Which `[[serve]]` of the present manifest a listener is for; `None` for one that is gone.
     pub fn serve_of(&self, index: usize) -> Option<usize> {
-        self.listeners.get(index).map(|listener| listener.serve)
+        self.listeners.get(index).map(|listener| listener.wanted.serve)
     }
 
     /// Another manifest serves: carries out what was planned for it, and returns the addresses that are new.
-    pub fn apply(&mut self, plan: Plan, registry: &Registry) -> Vec<SocketAddr> {
+    pub fn apply(&mut self, plan: Plan, registry: &Registry) -> Vec<(Address, bool)> {
         let is_kept = |index: &usize| plan.kept.iter().any(|(kept, ..)| kept == index);
         let gone: Vec<usize> = self.listeners.iter().map(|(index, _)| index).filter(|index| !is_kept(index)).collect();
-        for (index, serve, connections_max) in plan.kept {
+        for (index, wanted) in plan.kept {
             if let Some(listener) = self.listeners.get_mut(index) {
-                listener.serve = serve;
-                listener.connections_max = connections_max;
+                listener.renew(wanted);
             }
         }
         let mut opened = Vec::new();
         for bound in plan.new {
-            opened.push(bound.address);
+            opened.push((bound.address.clone(), bound.wanted.tls.is_some()));
             let index = self.listeners.insert(Listener::new(bound));
             if let Some(listener) = self.listeners.get_mut(index).filter(|_| self.is_open)
                 && let Err(error) =
-                    registry.register(&mut listener.socket, Source::Listener(index).token(), Interest::READABLE)
+                    listener.socket.register(registry, Source::Listener(index).token(), Interest::READABLE)
             {
                 log::error!("cannot wait for connections to {}: {error}", listener.address);
             }
@@ -170,7 +219,7 @@ impl Listeners {
         // After the new ones, so that none of those has the index of one that clients still name.
         for index in gone {
             let mut listener = self.listeners.remove(index);
-            let _ = registry.deregister(&mut listener.socket);
+            let _ = listener.socket.deregister(registry);
             log::info!("no longer listening on {}", listener.address);
         }
         opened
@@ -219,12 +268,12 @@ impl Listeners {
                 continue;
             }
             match listener.socket.accept() {
-                Ok((stream, peer)) => {
-                    if listener.connections_max.is_some_and(|max| listener.connections >= max) {
-                        return Accepted::OneTooMany { stream };
+                Ok((socket, peer)) => {
+                    if listener.wanted.connections_max.is_some_and(|max| listener.connections >= max) {
+                        return Accepted::OneTooMany { socket, listener: index };
                     }
                     listener.connections += 1;
-                    return Accepted::Client { stream, peer, listener: index };
+                    return Accepted::Client { socket, peer, listener: index };
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
                 Err(error) => {
@@ -247,13 +296,71 @@ impl Listeners {
 impl Listener {
     fn new(bound: Bound) -> Listener {
         Listener {
-            socket: TcpListener::from_std(bound.socket),
-            wanted: bound.wanted.address,
-            address: bound.address,
-            serve: bound.wanted.serve,
-            connections_max: bound.wanted.connections_max,
+            socket: match bound.socket {
+                bind::Socket::Tcp(socket) => Listening::Tcp(TcpListener::from_std(socket)),
+                bind::Socket::Unix(socket, file) => Listening::Unix(UnixListener::from_std(socket), file),
+            },
+            wanted: bound.wanted,
+            address: Rc::new(bound.address),
             connections: 0,
             ready: false,
+        }
+    }
+
+    /// Another manifest wants this address. What of the socket cannot be changed any more is told.
+    fn renew(&mut self, mut wanted: Wanted) {
+        let former = &mut self.wanted;
+        wanted.tls = match (wanted.tls, &former.tls) {
+            (Some(new), Some(former)) => Some(new.succeeding(former)),
+            (new, _) => new,
+        };
+        let (new, old) = (wanted.options, former.options);
+        if wanted.backlog != former.backlog
+            && let Err(error) = sys::set_backlog(&self.socket, wanted.backlog)
+        {
+            log::warn!("cannot change the backlog of {}: {error}", self.address);
+        }
+        if new.mode != old.mode
+            && let (Some(mode), Listening::Unix(_, file)) = (new.mode, &self.socket)
+            && let Err(error) = file.set_mode(mode)
+        {
+            log::warn!("cannot change the permissions of {}: {error}", self.address);
+        }
+        if (new.reuse_port, new.ipv6_only) != (old.reuse_port, old.ipv6_only) {
+            log::warn!("{}: reuse-port and ipv6-only stay as they are until the next start", self.address);
+        }
+        *former = wanted;
+    }
+}
+
+impl Listening {
+    fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match self {
+            Listening::Tcp(listener) => listener.accept().map(|(stream, peer)| (Socket::Tcp(stream), Some(peer))),
+            Listening::Unix(listener, _) => listener.accept().map(|(stream, _)| (Socket::Unix(stream), None)),
+        }
+    }
+
+    fn register(&mut self, registry: &Registry, token: mio::Token, interest: Interest) -> io::Result<()> {
+        match self {
+            Listening::Tcp(listener) => listener.register(registry, token, interest),
+            Listening::Unix(listener, _) => listener.register(registry, token, interest),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Listening::Tcp(listener) => listener.deregister(registry),
+            Listening::Unix(listener, _) => listener.deregister(registry),
+        }
+    }
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listening::Tcp(listener) => listener.as_fd(),
+            Listening::Unix(listener, _) => listener.as_fd(),
         }
     }
 }

@@ -19,6 +19,7 @@ mod drive;
 mod frames;
 mod generation;
 mod listeners;
+mod open;
 mod reload;
 mod report;
 mod settings;
@@ -93,6 +94,8 @@ pub struct Parts<'d> {
     pub bound: Vec<Bound>,
     /// Where metrics are to be had.
     pub admin: Vec<Bound>,
+    /// Unix sockets of the predecessor whose files are to be removed at the end.
+    pub socket_files: Vec<PathBuf>,
     pub settings: Settings,
     pub origin: Origin,
     /// The supervisor that this one takes over from.
@@ -115,6 +118,8 @@ pub struct Reactor<'d> {
     reload: Option<Reload>,
     upgrade: Option<Upgrade>,
     predecessor: Option<Handover>,
+    /// Files of Unix sockets that are the predecessor's until this process serves.
+    socket_files: Vec<PathBuf>,
     is_stopping_fast: bool,
     control: control::Control,
     admin: admin::Admin,
@@ -168,7 +173,7 @@ impl std::error::Error for ReactorError {
 impl<'d> Reactor<'d> {
     /// Takes over listening sockets and the application. Nothing is accepted before the first worker is ready.
     pub fn new(parts: Parts<'d>) -> Result<Reactor<'d>, ReactorError> {
-        let Parts { app, bound, admin, settings, origin, predecessor, control, daemon, logs } = parts;
+        let Parts { app, bound, admin, socket_files, settings, origin, predecessor, control, daemon, logs } = parts;
         let system = |what| move |source| ReactorError::System { what, source };
         let poll = Poll::new().map_err(system("make a poll"))?;
         crate::sys::adopt_orphans().map_err(system("become the parent of workers"))?;
@@ -196,6 +201,7 @@ impl<'d> Reactor<'d> {
             reload: None,
             upgrade: None,
             predecessor,
+            socket_files,
             is_stopping_fast: false,
             control,
             admin,
@@ -488,8 +494,9 @@ impl<'d> Reactor<'d> {
         if let Err(error) = self.listeners.open(self.poll.registry()) {
             log::error!("cannot wait for connections: {error}");
         }
-        for address in self.listeners.addresses() {
-            report::listening(address);
+        self.listeners.take_over(&std::mem::take(&mut self.socket_files));
+        for (address, is_secure) in self.listeners.addresses() {
+            report::listening(address, is_secure);
         }
         let registry = self.poll.registry();
         if let Err(error) = self.control.take_over(registry).and_then(|()| self.admin.open(registry)) {

@@ -123,9 +123,9 @@ impl Reactor<'_> {
         let text = |error: bind::BindError| report::chain(&error);
         let mut plan = Plan::default();
         for wanted in bind::wanted(&loaded.config).map_err(text)? {
-            match self.listeners.find(wanted.address) {
-                Some(listener) => plan.keep(listener, &wanted),
-                None => plan.open(bind::bind(wanted, None, loaded.config.server.backlog).map_err(text)?),
+            match self.listeners.find(&wanted.address) {
+                Some(listener) => plan.keep(listener, wanted),
+                None => plan.open(bind::bind(wanted, None).map_err(text)?),
             }
         }
         Ok(plan)
@@ -212,8 +212,8 @@ impl Reactor<'_> {
         self.kill_grace = settings.kill_grace;
         self.shutdown_timeout = settings.shutdown_timeout;
         let opened = self.listeners.apply(plan, self.poll.registry());
-        for address in opened {
-            report::listening(address);
+        for (address, is_secure) in &opened {
+            report::listening(address, *is_secure);
         }
         let listeners = &self.listeners;
         self.clients.reassign(|listener| listeners.serve_of(listener));

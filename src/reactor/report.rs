@@ -3,7 +3,6 @@
 //! A client never sees more than the request's id; the log line with that id has the rest.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rusmd_proto::{FailureCause, LogLevel, LogLine, Ready, RequestId, SandboxLevel};
@@ -11,7 +10,7 @@ use rusmd_proto::{FailureCause, LogLevel, LogLine, Ready, RequestId, SandboxLeve
 use crate::answer::Answer;
 use crate::app::App;
 use crate::blame::Change;
-use crate::config::Severity;
+use crate::config::{Address, Severity};
 use crate::control::counters::RestartReason;
 use crate::http::{Connection, Header, ResponseHead};
 use crate::pool::SlotId;
@@ -50,9 +49,14 @@ pub fn respond(connection: &mut Connection, answer: &Answer, id: RequestId, now:
 }
 
 /// Says on standard output that an address is served, whatever the log shows.
-pub fn listening(address: SocketAddr) {
+pub fn listening(address: &Address, is_secure: bool) {
+    let scheme = match (address, is_secure) {
+        (Address::Tcp(_), false) => "http://",
+        (Address::Tcp(_), true) => "https://",
+        (Address::Unix(_), _) => "",
+    };
     // A closed standard output is no reason to stop serving.
-    let _ = writeln!(std::io::stdout(), "rusmd: listening on http://{address}");
+    let _ = writeln!(std::io::stdout(), "rusmd: listening on {scheme}{address}");
 }
 
 /// What is wrong with a manifest that is served all the same.

@@ -2,15 +2,18 @@
 //! then hands it each client connection that is idle. A successor that fails changes nothing.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mio::Interest;
 use mio::unix::SourceFd;
 
+use crate::config::Address;
 use crate::handover::{Handover, Message};
 use crate::request::ClientKey;
 use crate::sys::{self, Exit, Process};
+use crate::transport::{Socket, Transport};
 
 use super::reload::Verdict;
 use super::source::Source;
@@ -86,7 +89,7 @@ impl Reactor<'_> {
         let (handover, theirs) = Handover::pair()?;
         let pidfile = self.daemon.pidfile().map(|pidfile| (pidfile.as_fd(), pidfile.path().to_owned()));
         let listeners = self.listeners.sockets().chain(self.admin.sockets());
-        handover.send_estate(listeners, pidfile, self.control.inheritance())?;
+        handover.send_estate(listeners, &self.listeners.socket_files(), pidfile, self.control.inheritance())?;
         let process = sys::spawn_successor(&self.origin.program, &self.origin.directory, &theirs)?;
         let registry = self.poll.registry();
         let interest = Interest::READABLE;
@@ -122,7 +125,8 @@ impl Reactor<'_> {
         upgrade.stage = Stage::Succeeded { resting_until: None };
         let pid = upgrade.process.pid();
         log::info!("upgrade: process {pid} serves; this one finishes what it has");
-        self.listeners.close(self.poll.registry());
+        self.listeners.hand_over(self.poll.registry());
+        self.clients.drain_secret();
         self.control.hand_over(self.poll.registry());
         self.admin.close(self.poll.registry());
         self.conclude_upgrade(Ok(pid), now);
@@ -142,8 +146,8 @@ impl Reactor<'_> {
         let idle: Vec<ClientKey> = self.clients.idle();
         for key in idle {
             let Some(client) = self.clients.get_mut(key) else { continue };
-            let message = Message::Connection { listener: client.listener_address, peer: client.peer };
-            match handover.send(&message, &[client.stream.as_fd()]) {
+            let message = Message::Connection { listener: Address::clone(&client.listener_address), peer: client.peer };
+            match handover.send(&message, &[client.transport.socket.as_fd()]) {
                 Ok(()) => self.clients.forget(key, self.poll.registry()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     *resting_until = Some(now + HANDOVER_REST);
@@ -219,7 +223,7 @@ impl Reactor<'_> {
             match received {
                 Ok(Some((Message::Connection { listener, peer }, descriptors))) => {
                     for fd in descriptors {
-                        self.adopt(fd.into(), listener, peer, now);
+                        self.adopt(fd, &listener, peer, now);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -233,16 +237,15 @@ impl Reactor<'_> {
     }
 
     /// Goes on with a connection that the predecessor has accepted.
-    fn adopt(
-        &mut self,
-        stream: std::net::TcpStream,
-        listener: std::net::SocketAddr,
-        peer: std::net::SocketAddr,
-        now: Instant,
-    ) {
+    fn adopt(&mut self, fd: OwnedFd, listener: &Address, peer: Option<SocketAddr>, now: Instant) {
         let Some(index) = self.listeners.find_bound(listener) else { return };
         self.listeners.count_adopted(index);
-        self.admit(mio::net::TcpStream::from_std(stream), peer, index, now);
+        let socket = match listener {
+            Address::Tcp(_) => Socket::tcp(fd),
+            Address::Unix(_) => Socket::unix(fd),
+        };
+        // Whose it is has been said, and it is plain: others are not handed over.
+        self.welcome(Transport::plain(socket), peer, index, now);
     }
 
     /// Tells the predecessor, if there is one, that it can go.

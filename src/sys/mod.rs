@@ -29,7 +29,7 @@ pub use identity::{Identity, IdentityError, change_directory, may_change_identit
 pub use output::{Output, Standard, keep, redirect, redirect_input, survive_file_size_limit};
 pub use page::SharedPage;
 pub use process::{Exit, Process, Usage, adopt_orphans, keep_ended_children, monotonic_ns, reap_strangers};
-pub use socket::{bind_private, bind_tcp, packet_pair, peer_uid, reset_on_close};
+pub use socket::{bind_private, bind_tcp, packet_pair, peek, peer_uid, reset_on_close, set_backlog};
 pub use spawn::{OurEnds, SpawnError, Spawned, TheirEnds, make_ends, spawn_successor, spawn_template};
 pub use terminal::terminal_columns;
 pub use usage::LiveUsage;

@@ -8,13 +8,22 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// A listening socket, not blocking. `SO_REUSEADDR` lets a restarted server have its port while old connections linger.
-pub fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+///
+/// Whether `[::]` takes IPv4 connections too is what is asked for, whatever the system's default (`net.ipv6.bindv6only`).
+pub fn bind_tcp(address: SocketAddr, backlog: i32, reuse_port: bool, ipv6_only: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(ipv6_only)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
@@ -32,6 +41,16 @@ pub fn bind_private(path: &Path, backlog: i32) -> io::Result<UnixListener> {
     socket.bind(&socket2::SockAddr::unix(path)?)?;
     socket.listen(backlog)?;
     Ok(socket.into())
+}
+
+/// Changes how many connections the kernel holds for a socket that listens already (listen(2)).
+pub fn set_backlog(listener: &impl AsFd, backlog: i32) -> io::Result<()> {
+    SockRef::from(listener).listen(backlog)
+}
+
+/// Looks at what a socket has for us and leaves it there (`MSG_PEEK`, recv(2)).
+pub fn peek(stream: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(stream.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?)
 }
 
 /// The user whose process is at the other end, as it was when that process connected.

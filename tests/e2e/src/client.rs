@@ -6,8 +6,15 @@
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::wait::{Deadline, SOON};
+use crate::wire::Wire;
 
 /// Bytes asked of the socket at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -15,7 +22,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Wire,
     buffer: Vec<u8>,
 }
 
@@ -42,6 +49,10 @@ pub enum ClientError {
     Cut { received: Vec<u8> },
     /// The server reset the connection.
     Reset,
+    /// The server has ended TCP, and TLS not: nobody can tell whether there was more (RFC 8446, section 6.1).
+    Truncated { received: Vec<u8> },
+    /// TLS failed; what the server has said of it is in the text.
+    Tls(String),
     /// Nothing came for [`SOON`].
     TimedOut { received: Vec<u8> },
     /// What came is not HTTP/1.1.
@@ -63,7 +74,46 @@ impl Client {
         let stream = TcpStream::connect_timeout(&address, SOON).expect("the listener accepts");
         stream.set_nodelay(true).expect("a TCP socket has this option");
         stream.set_write_timeout(Some(SOON)).expect("a positive timeout is accepted");
+        Client::over(Wire::Tcp(stream))
+    }
+
+    /// Through a Unix socket.
+    #[track_caller]
+    pub fn connect_unix(path: &Path) -> Client {
+        let stream = UnixStream::connect(path).expect("the listener accepts");
+        stream.set_write_timeout(Some(SOON)).expect("a positive timeout is accepted");
+        Client::over(Wire::Unix(stream))
+    }
+
+    /// In TLS, for a server of this name. The handshake takes place with the first byte that is sent or awaited.
+    #[track_caller]
+    pub fn connect_tls(address: SocketAddr, config: Arc<ClientConfig>, name: &str) -> Client {
+        Client::connect(address).secure(config, name)
+    }
+
+    /// Begins TLS on this connection.
+    #[track_caller]
+    pub fn secure(self, config: Arc<ClientConfig>, name: &str) -> Client {
+        let Wire::Tcp(stream) = self.stream else { panic!("TLS is over TCP here") };
+        let name = ServerName::try_from(name.to_owned()).expect("a legal name");
+        let session = ClientConnection::new(config, name).expect("a session can begin");
+        Client::over(Wire::Tls(Box::new(StreamOwned::new(session, stream))))
+    }
+
+    fn over(stream: Wire) -> Client {
         Client { stream, buffer: Vec::new() }
+    }
+
+    /// The TLS session of this connection.
+    #[track_caller]
+    pub fn session(&self) -> &ClientConnection {
+        let Wire::Tls(stream) = &self.stream else { panic!("this connection is plain") };
+        &stream.conn
+    }
+
+    /// Cuts the connection below TLS off: no farewell is said.
+    pub fn cut(&mut self) {
+        let _ = self.stream.tcp().shutdown(Shutdown::Both);
     }
 
     /// Sends exactly these bytes.
@@ -92,12 +142,12 @@ impl Client {
 
     /// Says that nothing more will be sent, while still reading.
     pub fn half_close(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.shutdown_write();
     }
 
     /// A second handle on the connection, for sending from another thread.
     pub fn sender(&self) -> TcpStream {
-        self.stream.try_clone().expect("descriptors are not exhausted")
+        self.stream.tcp().try_clone().expect("descriptors are not exhausted")
     }
 
     /// The next response, whole.
@@ -163,7 +213,7 @@ impl Client {
     /// Whether nothing has come so far: neither a byte nor the end.
     pub fn is_silent(&self) -> bool {
         let _ = self.stream.set_nonblocking(true);
-        let silent = self.buffer.is_empty() && self.stream.peek(&mut [0]).is_err();
+        let silent = self.buffer.is_empty() && self.stream.tcp().peek(&mut [0]).is_err();
         let _ = self.stream.set_nonblocking(false);
         silent
     }
@@ -244,17 +294,19 @@ impl Client {
         let start = self.buffer.len();
         self.buffer.resize(start + READ_BYTES, 0);
         let outcome = loop {
-            let Some(left) = deadline.left() else { break Err(ErrorKind::TimedOut) };
+            let Some(left) = deadline.left() else { break Err(ErrorKind::TimedOut.into()) };
             let _ = self.stream.set_read_timeout(Some(left));
             match self.stream.read(&mut self.buffer[start..]) {
                 Ok(count) => break Ok(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => break Err(error.kind()),
+                Err(error) => break Err(error),
             }
         };
         self.buffer.truncate(start + outcome.as_ref().copied().unwrap_or(0));
-        outcome.map_err(|kind| match kind {
+        outcome.map_err(|error| match error.kind() {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => ClientError::Reset,
+            ErrorKind::UnexpectedEof => ClientError::Truncated { received: std::mem::take(&mut self.buffer) },
+            ErrorKind::InvalidData => ClientError::Tls(error.to_string()),
             _ => ClientError::TimedOut { received: std::mem::take(&mut self.buffer) },
         })
     }
@@ -320,6 +372,10 @@ impl fmt::Display for ClientError {
         match self {
             ClientError::Cut { received } => write!(f, "cut after {:?}", String::from_utf8_lossy(received)),
             ClientError::Reset => write!(f, "the connection was reset"),
+            ClientError::Truncated { received } => {
+                write!(f, "TLS was truncated after {:?}", String::from_utf8_lossy(received))
+            }
+            ClientError::Tls(what) => write!(f, "TLS: {what}"),
             ClientError::TimedOut { received } => {
                 write!(f, "nothing came for {SOON:?} after {:?}", String::from_utf8_lossy(received))
             }

@@ -5,7 +5,8 @@
 //! | `manifest` | the text of a test's `rusm.toml` |
 //! | `server` | one running `rusmd`, its log, and the proof at its end that nothing leaked |
 //! | `daemon` | a `rusmd` in the background, with its pidfile and its log |
-//! | `client` | one connection of raw bytes |
+//! | `client`, `wire` | one connection of raw bytes, and what it is over |
+//! | `authority` | certificates |
 //! | `process` | what `/proc` says |
 //! | `paths` | binaries, components, scratch directories |
 //! | `wait` | the clock |
@@ -15,6 +16,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails by panicking")]
 
+pub mod authority;
 pub mod client;
 pub mod daemon;
 pub mod manifest;
@@ -22,7 +24,9 @@ pub mod paths;
 pub mod process;
 pub mod server;
 pub mod wait;
+pub mod wire;
 
+pub use authority::{Authority, Certificate};
 pub use client::{Client, ClientError, Response};
 pub use daemon::Daemon;
 pub use server::{Server, Setup};

@@ -106,8 +106,9 @@ impl Manifest {
         }
     }
 
+    /// How many listeners have an address of the Internet.
     pub fn listeners(&self) -> usize {
-        self.listeners.len()
+        self.listeners.iter().filter(|listener| !listener.listen.starts_with("unix:")).count()
     }
 
     pub fn to_toml(&self) -> String {

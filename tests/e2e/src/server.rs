@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::Signal;
 
+use crate::authority::Certificate;
 use crate::client::{Client, Response};
 use crate::manifest::Manifest;
 use crate::paths::{self, Scratch};
@@ -31,6 +33,7 @@ pub struct Setup {
     manifest: Manifest,
     arguments: Vec<String>,
     expected: Vec<String>,
+    files: Vec<(String, String)>,
     resident_kib_max: u64,
 }
 
@@ -65,6 +68,7 @@ impl Default for Setup {
             manifest: Manifest::new(),
             arguments: Vec::new(),
             expected: Vec::new(),
+            files: Vec::new(),
             resident_kib_max: RESIDENT_KIB_MAX,
         }
     }
@@ -137,6 +141,17 @@ impl Setup {
         self
     }
 
+    /// A file beside the manifest.
+    pub fn file(mut self, name: &str, contents: &str) -> Setup {
+        self.files.push((name.to_owned(), contents.to_owned()));
+        self
+    }
+
+    /// A certificate and its key as `NAME.pem` and `NAME.key` beside the manifest.
+    pub fn certificate(self, name: &str, certificate: &Certificate) -> Setup {
+        self.file(&format!("{name}.pem"), &certificate.cert).file(&format!("{name}.key"), &certificate.key)
+    }
+
     /// Declares that error lines containing `part` are no failure of this test.
     pub fn expect_error(mut self, part: &str) -> Setup {
         self.expected.push(part.to_owned());
@@ -186,6 +201,10 @@ impl Setup {
     fn spawn(self) -> Server {
         let scratch = Scratch::new();
         let config = scratch.write("rusm.toml", self.manifest.to_toml());
+        for (name, contents) in &self.files {
+            let path = scratch.write(name, contents);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+        }
         let log = File::create(scratch.path().join("log")).expect("the scratch directory is writable");
         let mut command = Command::new(paths::binary("rusmd"));
         command.arg("--config").arg(config).args(&self.arguments).env_remove("RUST_LOG");
@@ -264,6 +283,16 @@ impl Server {
 
     pub fn signal(&self, signal: Signal) {
         process::signal(self.pid(), signal);
+    }
+
+    /// Replaces a file of the scratch directory.
+    pub fn write(&self, name: &str, contents: &str) {
+        self.process.scratch.write(name, contents);
+    }
+
+    /// A file of the scratch directory as text; empty if it is not there.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.scratch().join(name)).unwrap_or_default()
     }
 
     pub fn scratch(&self) -> &Path {
@@ -439,7 +468,8 @@ impl Drop for Process {
 /// The addresses in lines such as `rusmd: listening on http://127.0.0.1:41234 (...)`.
 pub(crate) fn listening(log: &str) -> Vec<SocketAddr> {
     log.lines()
-        .filter_map(|line| line.split_once("listening on http://"))
+        .filter_map(|line| line.split_once("listening on http"))
+        .map(|(before, after)| (before, after.trim_start_matches('s').trim_start_matches("://")))
         .filter_map(|(_, rest)| rest.split(|c: char| c.is_whitespace() || c == '/').next()?.parse().ok())
         .collect()
 }
