@@ -122,13 +122,16 @@ fn chunk<const N: usize>(body: &[u8], at: usize) -> Result<[u8; N], Malformed> {
 
 fn parse_v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
-    let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        // A line feed before any CRLF, or a carriage return before anything else, will never be one.
-        if window.contains(&b'\n') {
-            return Err(Malformed::Text);
-        }
+    // The first carriage return or line feed has to be the end of the line, whatever comes after it.
+    let Some(end) = window.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
         return if window.len() == V1_BYTES_MAX { Err(Malformed::TooLong) } else { Ok(None) };
     };
+    match window.get(end..end + 2) {
+        Some(b"\r\n") => {}
+        None if window.len() == V1_BYTES_MAX => return Err(Malformed::TooLong),
+        None if window[end] == b'\r' => return Ok(None),
+        Some(_) | None => return Err(Malformed::Text),
+    }
     let line = std::str::from_utf8(&window[..end]).map_err(|_| Malformed::Text)?;
     Ok(Some(Header { bytes: end + 2, origin: v1_origin(line).ok_or(Malformed::Text)? }))
 }
@@ -228,7 +231,9 @@ mod tests {
 
     #[test]
     fn what_can_be_no_header_is_refused_at_once() {
-        let table: [(&[u8], Malformed); 15] = [
+        let table: [(&[u8], Malformed); 17] = [
+            (b"PROXY UNKNOWN \n\r\n", Malformed::Text),
+            (b"PROXY UNKNOWN \rx", Malformed::Text),
             (b"GET / HTTP/1.1\r\n", Malformed::NoHeader),
             (b"PROXY\n", Malformed::NoHeader),
             (b"\r\n\r\n\0\r\nQUIx", Malformed::NoHeader),

@@ -19,6 +19,9 @@ use super::{Reactor, report};
 /// Rounds of read, events and write that one client gets in one turn.
 const ROUNDS_PER_TURN: usize = 32;
 
+/// Steps of handshakes in one turn, over all clients: each may cost a signature, and those who have theirs behind them wait meanwhile.
+const OPENINGS_PER_TURN: usize = 16;
+
 /// What a client's socket, its protocol and the backend came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Progress {
@@ -33,13 +36,18 @@ pub(super) enum Progress {
 impl Reactor<'_> {
     /// Gives each client that has something to do its turn.
     pub(super) fn drive_clients(&mut self, now: Instant) {
+        let mut openings = OPENINGS_PER_TURN;
         while let Some(key) = self.clients.next_touched() {
-            self.drive(key, now);
+            self.drive(key, &mut openings, now);
         }
     }
 
-    fn drive(&mut self, key: ClientKey, now: Instant) {
+    fn drive(&mut self, key: ClientKey, openings: &mut usize, now: Instant) {
         let Some(client) = self.clients.get_mut(key) else { return };
+        if client.transport.is_opening() && !client.connection.is_closed() {
+            let Some(left) = openings.checked_sub(1) else { return self.clients.postpone(key) };
+            *openings = left;
+        }
         let progress = drive_client(client, &mut self.generations, &mut self.counters, &mut self.scratch, now);
         match progress {
             Progress::Waits => self.clients.arm(key),

@@ -4,9 +4,11 @@ use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::process::Stdio;
 
 use nix::sys::signal::Signal;
-use rusmd_e2e::{Client, Server, Setup, wait};
+use rusmd_e2e::daemon::wait_until_gone;
+use rusmd_e2e::{Client, Daemon, Server, Setup, wait};
 
 use crate::common::HELLO;
 
@@ -103,4 +105,51 @@ fn two_servers_share_a_port_when_both_say_so() {
     let second = Setup::new().routes(ROUTES).listen(&address).listener_line("reuse-port = true").start();
     first.stop_by(Signal::SIGTERM);
     assert_eq!(second.get("/hello").text(), HELLO);
+}
+
+#[test]
+fn an_upgrade_keeps_a_unix_socket_and_its_idle_connections_and_the_last_process_removes_the_file() {
+    let daemon = Daemon::new("wasi-faults").also_at("unix:x.sock");
+    daemon.start();
+    let path = daemon.path("x.sock");
+    let mut idle = Client::connect_unix(&path);
+    idle.get("/hello");
+    assert_eq!(idle.response().status(), 200);
+    let old = daemon.running_pid();
+    daemon.signal(Signal::SIGUSR2);
+    wait_until_gone(&[old]);
+    assert!(path.exists(), "the successor has it");
+    idle.get("/hello");
+    assert_eq!(idle.response().status(), 200);
+    let mut new = Client::connect_unix(&path);
+    new.get("/hello");
+    assert_eq!(new.response().status(), 200);
+    daemon.stop_by(Signal::SIGTERM);
+    assert!(!path.exists(), "the last process has removed it");
+}
+
+#[test]
+fn a_successor_that_fails_leaves_the_unix_socket_alone() {
+    let daemon = Daemon::new("wasi-faults").also_at("unix:x.sock").installed();
+    daemon.start();
+    daemon.replace_program(b"#!/bin/sh\nexit 1\n");
+    daemon.signal(Signal::SIGUSR2);
+    daemon.wait_for_line("main.log", &["upgrade: refused, and nothing has changed"]);
+    let mut client = Client::connect_unix(&daemon.path("x.sock"));
+    client.get("/hello");
+    assert_eq!(client.response().status(), 200);
+    daemon.stop_by(Signal::SIGTERM);
+}
+
+#[test]
+fn a_unix_socket_of_a_service_manager_is_served_and_left_to_it() {
+    let daemon = Daemon::new("wasi-faults").at("unix:x.sock");
+    let path = daemon.path("x.sock");
+    let socket = UnixListener::bind(&path).expect("the scratch directory is writable");
+    let mut server = daemon.command_with(socket).stdout(Stdio::null()).spawn().expect("it can be executed");
+    let mut client = Client::connect_unix(&path);
+    client.get("/hello");
+    assert_eq!(client.response().status(), 200);
+    daemon.stop_by(Signal::SIGTERM);
+    assert!(server.wait().expect("it is a child").success() && path.exists());
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
-use rusmd_e2e::{Authority, Certificate, Client, ClientError, Server, Setup};
+use rusmd_e2e::daemon::wait_until_gone;
+use rusmd_e2e::{Authority, Certificate, Client, ClientError, Daemon, Server, Setup};
 use rustls::client::Resumption;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
@@ -255,4 +256,25 @@ fn a_stop_says_goodbye_to_idle_connections() {
     server.signal(Signal::SIGTERM);
     assert!(client.rest().is_ok_and(|rest| rest.is_empty()), "the end was said");
     server.expect_clean_exit();
+}
+
+#[test]
+fn an_upgrade_says_goodbye_to_idle_connections_and_the_successor_serves_the_next() {
+    let authority = Authority::new();
+    let own = authority.issue(&["localhost"]);
+    let daemon = Daemon::new("wasi-faults").file("one.pem", &own.cert).file("one.key", &own.key).listener_line(ONE);
+    daemon.start();
+    let config = authority.client(&[&TLS13], None);
+    let connect = || Client::connect_tls(daemon.address(), config.clone(), "localhost");
+    let mut client = connect();
+    client.get("/hello");
+    assert_eq!(client.response().status(), 200);
+    let old = daemon.running_pid();
+    daemon.signal(Signal::SIGUSR2);
+    assert!(client.rest().is_ok_and(|rest| rest.is_empty()), "the end was said");
+    let mut next = connect();
+    next.get("/hello");
+    assert_eq!(next.response().status(), 200);
+    wait_until_gone(&[old]);
+    daemon.stop_by(Signal::SIGTERM);
 }

@@ -26,6 +26,8 @@ const HAND_OVER: &str = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN
 pub struct Daemon {
     scratch: Scratch,
     listen: SocketAddr,
+    /// Where it listens instead, if not there.
+    elsewhere: Option<String>,
     manifest: Manifest,
     component: String,
     program: PathBuf,
@@ -40,7 +42,8 @@ impl Daemon {
         manifest.set_server("spare-workers", "0");
         manifest.set_log("file", "\"main.log\"");
         let (component, program) = (component.to_owned(), paths::binary("rusmd"));
-        let daemon = Daemon { scratch: Scratch::new(), listen: free_address(), manifest, component, program };
+        let daemon =
+            Daemon { scratch: Scratch::new(), listen: free_address(), elsewhere: None, manifest, component, program };
         daemon.write()
     }
 
@@ -54,6 +57,32 @@ impl Daemon {
     pub fn log(mut self, key: &str, value: &str) -> Daemon {
         self.manifest.set_log(key, value);
         self.write()
+    }
+
+    /// A line of TOML for the listener added last.
+    pub fn listener_line(mut self, toml: &str) -> Daemon {
+        self.manifest.extend_listener(toml);
+        self.write()
+    }
+
+    /// Has its first listener somewhere else than on a port.
+    pub fn at(mut self, listen: &str) -> Daemon {
+        self.elsewhere = Some(listen.to_owned());
+        self.write()
+    }
+
+    /// Another listener, with the same component.
+    pub fn also_at(mut self, listen: &str) -> Daemon {
+        self.manifest.add_component_listener(&self.component);
+        self.manifest.set_listen(listen);
+        self.write()
+    }
+
+    /// A file beside the manifest.
+    pub fn file(self, name: &str, contents: &str) -> Daemon {
+        let path = self.scratch.write(name, contents);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+        self
     }
 
     /// Gives it a program of its own, which can be replaced.
@@ -123,9 +152,9 @@ impl Daemon {
     }
 
     /// The same, with a listening socket handed over.
-    pub fn command_with(&self, socket: TcpListener) -> Command {
+    pub fn command_with(&self, socket: impl Into<OwnedFd>) -> Command {
         let mut command = self.command_in_shell(HAND_OVER, &[]);
-        command.stdin(Stdio::from(OwnedFd::from(socket)));
+        command.stdin(Stdio::from(socket.into()));
         command
     }
 
@@ -203,7 +232,8 @@ impl Daemon {
     }
 
     fn write(mut self) -> Daemon {
-        self.manifest.set_listen(&self.listen.to_string());
+        let listen = self.elsewhere.clone().unwrap_or_else(|| self.listen.to_string());
+        self.manifest.set_first_listen(&listen);
         self.scratch.write("rusm.toml", self.manifest.to_toml());
         self
     }

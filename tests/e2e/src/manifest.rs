@@ -85,6 +85,11 @@ impl Manifest {
         self.last().listen = listen.to_owned();
     }
 
+    /// Sets where the first listener listens.
+    pub fn set_first_listen(&mut self, listen: &str) {
+        self.listeners.first_mut().expect("a listener is added first").listen = listen.to_owned();
+    }
+
     /// Adds lines of TOML to the listener added last.
     pub fn extend_listener(&mut self, toml: &str) {
         let listener = self.last();
