@@ -291,4 +291,6 @@ impl fmt::Debug for Surroundings<'_> {
 }
 
 #[cfg(test)]
+mod listener_tests;
+#[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Owns the listeners of a manifest: `[[serve]]` with its routes and headers. Builds each listener's `Router`; binds nothing.
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use toml::de::DeTable;
 
@@ -159,7 +160,23 @@ pub(super) fn read<'d>(
             serves.extend(at_each_address(serve, listen_flags));
         }
     }
+    find_doubled_families(&serves, report);
     serves
+}
+
+/// `[::]` takes the connections of `0.0.0.0` as well, unless it is told not to: the second of the two could not be bound.
+fn find_doubled_families(serves: &[Serve], report: &mut Report) {
+    let any_ipv4 = |port: u16| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    for serve in serves.iter().filter(|serve| !serve.socket.ipv6_only && !serve.listen.is_any_port()) {
+        let Listen::Address(SocketAddr::V6(address)) = &serve.listen else { continue };
+        let other = Listen::Address(any_ipv4(address.port()));
+        if address.ip().is_unspecified()
+            && let Some(first) = serves.iter().find(|serve| serve.listen == other)
+        {
+            let found = Diagnostic::error(serve.span, format!("this address takes the connections of {other} too"));
+            report.push(found.also(first.span, "which is here").hint("set ipv6-only = true for one each"));
+        }
+    }
 }
 
 fn at_each_address(serve: Serve, listen_flags: &[Listen]) -> Vec<Serve> {

@@ -194,6 +194,8 @@ fn build(
     };
     let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(keys)));
     config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
+    // A client that cannot be trusted to know the better of two suites is one more way to the worse: ours are in order.
+    config.ignore_client_order = true;
     // Their keys are replaced every some hours, and never written down (RFC 8446, appendix C.4; RFC 5077, section 5.5).
     config.ticketer = ring::Ticketer::new().map_err(TlsErrorCause::Unusable)?;
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
