@@ -85,7 +85,9 @@ pub fn describe(app: &App, kinds: &Kinds) -> String {
         let _ = writeln!(text, "component {:<20} {kind}", component.name);
     }
     for serve in &config.serves {
-        let _ = writeln!(text, "\nlisten {}", serve.listen);
+        let marks = [(serve.tls.is_some(), " (TLS)"), (serve.proxy_protocol, " (PROXY protocol)")];
+        let marks: String = marks.into_iter().filter(|(is_on, _)| *is_on).map(|(_, mark)| mark).collect();
+        let _ = writeln!(text, "\nlisten {}{marks}", serve.listen);
         let name = |component: &ComponentRef| match component {
             ComponentRef::Registered(index) => {
                 config.components.get(index.index()).map_or_else(String::new, |component| component.name.clone())

@@ -30,6 +30,8 @@ pub struct Client {
     pub listener_address: Rc<Address>,
     /// Which `[[serve]]` of the manifest that listener is.
     pub serve: usize,
+    /// On which terms of that listener it has come in.
+    terms: u32,
     /// The request that it waits for, from its head to the end of its response.
     pub request: Option<RequestRef>,
     /// The socket may have bytes for us.
@@ -48,6 +50,7 @@ pub struct Door<'a> {
     pub listener: usize,
     pub address: &'a Rc<Address>,
     pub serve: usize,
+    pub terms: u32,
     /// Who may say from whom a connection is, where each begins with that.
     pub proxies: Option<&'a Networks>,
     pub tls: Option<&'a Acceptor>,
@@ -99,17 +102,19 @@ impl Clients {
         self.connections_max = connections_max;
     }
 
-    /// Another manifest serves: `serve_of` tells which `[[serve]]` a listener is for. Connections of listeners that are gone end.
-    pub fn reassign(&mut self, serve_of: impl Fn(usize) -> Option<usize>) {
+    /// Another manifest serves: `serve_of` tells which `[[serve]]` a listener is for, and its terms. Connections of listeners that are gone end, and
+    /// those that would not be let in any more as they have come.
+    pub fn reassign(&mut self, serve_of: impl Fn(usize) -> Option<(usize, u32)>) {
         let keys: Vec<ClientKey> = self.slab.iter().map(|(_, client)| client.key).collect();
         for key in keys {
             let Some(client) = self.get_mut(key) else { continue };
-            match serve_of(client.listener) {
-                Some(serve) => client.serve = serve,
-                None => {
-                    client.connection.begin_drain();
-                    self.touch(key);
-                }
+            let now_there = serve_of(client.listener);
+            if let Some((serve, _)) = now_there {
+                client.serve = serve;
+            }
+            if now_there.is_none_or(|(_, terms)| terms != client.terms) {
+                client.connection.begin_drain();
+                self.touch(key);
             }
         }
     }
@@ -139,6 +144,7 @@ impl Clients {
             listener: origin.listener,
             listener_address: origin.address.clone(),
             serve: origin.serve,
+            terms: origin.terms,
             request: None,
             readable: true,
             ended: false,

@@ -33,6 +33,8 @@ struct Listener {
     /// As the manifest has it.
     wanted: Wanted,
     address: Rc<Address>,
+    /// Counts the manifests that have changed who may come in here, and how.
+    terms: u32,
     connections: usize,
     ready: bool,
 }
@@ -181,9 +183,10 @@ impl Listeners {
 
     /// What a connection of this listener is told by.
     pub fn door(&self, index: usize) -> Option<Door<'_>> {
-        let Listener { address, wanted, .. } = self.listeners.get(index)?;
+        let Listener { address, wanted, terms, .. } = self.listeners.get(index)?;
         let Wanted { serve, proxies, tls, .. } = wanted;
-        Some(Door { listener: index, address, serve: *serve, proxies: proxies.as_deref(), tls: tls.as_ref() })
+        let (proxies, tls) = (proxies.as_deref(), tls.as_ref());
+        Some(Door { listener: index, address, serve: *serve, terms: *terms, proxies, tls })
     }
 
     /// A client can be told something before it has said anything: it would not take it for a broken handshake.
@@ -191,9 +194,9 @@ impl Listeners {
         self.listeners.get(index).is_some_and(|listener| listener.wanted.tls.is_none())
     }
 
-    /// Which `[[serve]]` of the present manifest a listener is for; `None` for one that is gone.
-    pub fn serve_of(&self, index: usize) -> Option<usize> {
-        self.listeners.get(index).map(|listener| listener.wanted.serve)
+    /// Which `[[serve]]` of the present manifest a listener is for, and its terms; `None` for one that is gone.
+    pub fn serve_of(&self, index: usize) -> Option<(usize, u32)> {
+        self.listeners.get(index).map(|listener| (listener.wanted.serve, listener.terms))
     }
 
     /// Another manifest serves: carries out what was planned for it, and returns the addresses that are new.
@@ -302,6 +305,7 @@ impl Listener {
             },
             wanted: bound.wanted,
             address: Rc::new(bound.address),
+            terms: 0,
             connections: 0,
             ready: false,
         }
@@ -310,6 +314,13 @@ impl Listener {
     /// Another manifest wants this address. What of the socket cannot be changed any more is told.
     fn renew(&mut self, mut wanted: Wanted) {
         let former = &mut self.wanted;
+        let is_same_door = former.proxies == wanted.proxies
+            && match (&former.tls, &wanted.tls) {
+                (None, None) => true,
+                (Some(former), Some(new)) => new.asks_as(former),
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+        self.terms += u32::from(!is_same_door);
         wanted.tls = match (wanted.tls, &former.tls) {
             (Some(new), Some(former)) => Some(new.succeeding(former)),
             (new, _) => new,

@@ -238,7 +238,10 @@ impl Reactor<'_> {
 
     /// Goes on with a connection that the predecessor has accepted.
     fn adopt(&mut self, fd: OwnedFd, listener: &Address, peer: Option<SocketAddr>, now: Instant) {
-        let Some(index) = self.listeners.find_bound(listener) else { return };
+        // One that has come in plain is no client of a listener with TLS: this manifest may have another than the predecessor's.
+        let Some(index) = self.listeners.find_bound(listener).filter(|index| self.listeners.is_plain(*index)) else {
+            return;
+        };
         self.listeners.count_adopted(index);
         let socket = match listener {
             Address::Tcp(_) => Socket::tcp(fd),

@@ -146,13 +146,18 @@ impl Acceptor {
 
     /// Resumes the sessions that `former` has begun, unless clients would have been asked for other certificates.
     pub fn succeeding(mut self, former: &Acceptor) -> Acceptor {
-        if self.trust == former.trust {
+        if self.asks_as(former) {
             let mut config = ServerConfig::clone(&self.config);
             config.ticketer = former.config.ticketer.clone();
             config.session_storage = former.config.session_storage.clone();
             self.config = Arc::new(config);
         }
         self
+    }
+
+    /// Whether who passes the one passes the other.
+    pub fn asks_as(&self, other: &Acceptor) -> bool {
+        self.trust == other.trust
     }
 
     /// Begins a session.

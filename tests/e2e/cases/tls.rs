@@ -155,6 +155,28 @@ fn a_reload_renews_the_certificate_and_drops_no_connection() {
 }
 
 #[test]
+fn a_connection_that_would_not_be_let_in_any_more_ends_with_a_reload() {
+    let (authority, setup) = secured();
+    let server = setup.file("ca.pem", &authority.cert()).start();
+    let manifest = server.read("rusm.toml");
+    let serve = |tls: &str, generation: u64| {
+        let lines = format!("listen = \"127.0.0.1:0\"\n{tls}\n");
+        server.write("rusm.toml", &manifest.replace("listen = \"127.0.0.1:0\"\n", &lines));
+        reload(&server, generation);
+    };
+    let mut plain = server.connect();
+    plain.get("/hello");
+    assert_eq!(plain.response().text(), HELLO);
+    serve(ONE, 2);
+    assert!(plain.rest().is_ok_and(|rest| rest.is_empty()));
+    let mut anonymous = connect(&server, &authority.client(&[&TLS13], None));
+    anonymous.get("/hello");
+    assert_eq!(anonymous.response().text(), HELLO);
+    serve(&ONE.replace(" }", ", client-ca = \"ca.pem\" }"), 3);
+    assert!(anonymous.rest().is_ok_and(|rest| rest.is_empty()));
+}
+
+#[test]
 fn a_start_with_files_that_do_not_belong_together_is_refused_with_the_reason() {
     let authority = Authority::new();
     let mixed = Certificate { cert: authority.issue(&["localhost"]).cert, key: authority.issue(&["localhost"]).key };
