@@ -26,7 +26,7 @@ use crate::queue::Queue;
 use crate::random::Random;
 use crate::request::{ClientKey, GenerationId, Replay, Reply, Request, RequestRef, Requests, Stage, Upload};
 use crate::router::Params;
-use crate::sys::{Cgroups, Process, SharedPage};
+use crate::sys::{Cgroups, Priorities, Process, SharedPage};
 use crate::timers::{Armed, Timers};
 
 use super::Settings;
@@ -89,6 +89,8 @@ pub struct Backend {
     /// Zero is never.
     pub(super) slow_after: Duration,
     pub(super) worker_binary: PathBuf,
+    /// Absent where this process may not raise a priority again that it has lowered.
+    pub(super) priorities: Option<Priorities>,
     /// A control group for each worker, where that can be had.
     pub(super) cgroups: Option<Rc<Cgroups>>,
     pub(super) sandbox_reached: SandboxLevel,
@@ -149,6 +151,7 @@ impl Backend {
             kill_grace: settings.kill_grace,
             on_trap: settings.on_trap,
             worker_binary: settings.worker_binary.clone(),
+            priorities: Priorities::probe(),
             cgroups: settings.cgroups.clone(),
             sandbox_reached: SandboxLevel::Off,
             sandbox_missing: Vec::new(),

@@ -67,7 +67,9 @@ impl Backend {
                 }
                 if let Some(entry) = worker(&mut self.workers, slot) {
                     let took = now.saturating_duration_since(entry.started_at);
-                    log::debug!("worker {} in slot {slot} is ready after {took:.1?}", entry.pid());
+                    let pid = entry.pid();
+                    log::debug!("worker {pid} in slot {slot} is ready after {took:.1?}");
+                    self.hurry(pid);
                 }
                 self.start_failures = 0;
                 self.proven = true;

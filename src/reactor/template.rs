@@ -46,6 +46,8 @@ struct Running {
     stage: Stage,
     /// Nothing that it says counts any more, for this reason.
     silenced: Option<String>,
+    /// Nobody waits for what it forks: it and its newborns have what others leave of the processors.
+    is_ahead: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,7 +137,8 @@ impl Backend {
         link.encode(|out| ToWorker::Hello(hello).encode(out).is_ok());
         link.flush();
         let stage = Stage::Loading { deadline: now + START_TIMEOUT };
-        self.template.running = Some(Running { process, link, page: ends.page, stage, silenced: None });
+        self.template.running =
+            Some(Running { process, link, page: ends.page, stage, silenced: None, is_ahead: false });
         self.watch_template(registry);
         Ok(())
     }
@@ -244,11 +247,45 @@ impl Backend {
 
     /// Orders the workers that are missing.
     pub fn fork_workers(&mut self, registry: &Registry, now: Instant) {
+        self.set_pace();
         while self.template.is_ready() && self.wants_workers() {
             let Some(slot) = self.pool.poll_start(now) else { return };
             if let Err(error) = self.order_fork(slot, registry, now) {
                 self.handle_fork_failed(slot, &error.to_string(), registry, now);
             }
+        }
+    }
+
+    /// While as many workers are ready as requests may be at work, the next spare is no reason to keep a request waiting. As soon as one
+    /// is missing, whatever is on its way to take its place is in a hurry.
+    fn set_pace(&mut self) {
+        let is_ahead = self.pool.is_complete();
+        let Some(priorities) = self.priorities else { return };
+        let Some(running) = self.template.running.as_mut().filter(|running| running.stage == Stage::Ready) else {
+            return;
+        };
+        if running.is_ahead == is_ahead {
+            return;
+        }
+        running.is_ahead = is_ahead;
+        let pid = running.process.pid();
+        let set = if is_ahead { priorities.lower(pid) } else { priorities.restore(pid) };
+        if let Err(error) = set {
+            log::debug!("template {pid} keeps its priority: {error}");
+        }
+        if !is_ahead {
+            for process in self.workers.iter().flatten().filter_map(|worker| worker.process.as_ref()) {
+                self.hurry(process.pid());
+            }
+        }
+    }
+
+    /// A worker that was forked ahead of time is needed now.
+    pub(super) fn hurry(&self, pid: i32) {
+        if let Some(priorities) = self.priorities
+            && let Err(error) = priorities.restore(pid)
+        {
+            log::debug!("worker {pid} keeps its priority: {error}");
         }
     }
 
@@ -320,6 +357,9 @@ impl Backend {
         }
         self.template.failures = 0;
         log::debug!("worker {pid} in slot {slot} of generation {} was forked", self.number);
+        if !self.template.running.as_ref().is_some_and(|running| running.is_ahead) {
+            self.hurry(pid.cast_signed());
+        }
         if self.pool.handle_forked(slot, now) {
             self.send(slot, &ToWorker::Begin { slot: slot.0 });
         } else {

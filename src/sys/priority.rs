@@ -1,0 +1,83 @@
+//! How much of a busy processor a child gets beside others (setpriority(2)).
+
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit};
+
+/// The lowest nice value of setpriority(2), which stands for the highest priority, is so far below the limit of getrlimit(2).
+const NICE_LIMIT_OFFSET: i64 = 20;
+
+/// `CAP_SYS_NICE` of capabilities(7).
+const CAP_SYS_NICE: u64 = 1 << 23;
+
+/// Nice values of children that work ahead and of those that are needed now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Priorities {
+    own: i32,
+}
+
+/// Nice value of who works ahead, above that of this process: about a tenth of the share of one that is needed now (sched(7)).
+const AHEAD: i32 = 10;
+
+/// Highest nice value there is.
+const NICE_MAX: i32 = 19;
+
+impl Priorities {
+    /// `None` where this process could lower a child's priority but not raise it again.
+    pub fn probe() -> Option<Priorities> {
+        // SAFETY: getpriority takes integers. An error cannot be told from -1, which is a nice value like any other.
+        let own = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let (most, _) = getrlimit(Resource::RLIMIT_NICE).ok()?;
+        let may_raise =
+            may_raise_any() || i64::try_from(most).is_ok_and(|most| NICE_LIMIT_OFFSET - most <= i64::from(own));
+        may_raise.then_some(Priorities { own })
+    }
+
+    /// Has a child of this process take what others leave.
+    pub fn lower(self, pid: i32) -> io::Result<()> {
+        set(pid, (self.own + AHEAD).min(NICE_MAX))
+    }
+
+    /// Has a child of this process stand back behind nobody.
+    pub fn restore(self, pid: i32) -> io::Result<()> {
+        set(pid, self.own)
+    }
+}
+
+fn set(pid: i32, nice: i32) -> io::Result<()> {
+    // SAFETY: setpriority takes integers and touches no memory of ours.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, pid.cast_unsigned(), nice) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether the capability is in force (proc_pid_status(5)).
+fn may_raise_any() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
+    effective.and_then(|bits| u64::from_str_radix(bits, 16).ok()).is_some_and(|bits| bits & CAP_SYS_NICE != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_lowered_and_restored() {
+        let Some(priorities) = Priorities::probe() else {
+            eprintln!("SKIPPED: this process may not raise a priority");
+            return;
+        };
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep is there");
+        let pid = child.id().cast_signed();
+        // SAFETY: getpriority takes integers.
+        let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, pid.cast_unsigned()) };
+        priorities.lower(pid).expect("a child's priority can be lowered");
+        assert_eq!(nice(), (priorities.own + AHEAD).min(NICE_MAX));
+        priorities.restore(pid).expect("and restored");
+        assert_eq!(nice(), priorities.own);
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
+}
