@@ -41,6 +41,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::app::App;
 use crate::bind::Bound;
+use crate::config::Server;
 use crate::control::counters::Counters;
 use crate::daemon::Daemon;
 use crate::handover::Handover;
@@ -120,6 +121,8 @@ pub struct Reactor<'d> {
     predecessor: Option<Handover>,
     /// Files of Unix sockets that are the predecessor's until this process serves.
     socket_files: Vec<PathBuf>,
+    /// What a reload changes nothing of is as the first manifest has it.
+    fixed: Server,
     is_stopping_fast: bool,
     control: control::Control,
     admin: admin::Admin,
@@ -181,6 +184,7 @@ impl<'d> Reactor<'d> {
         poll.registry()
             .register(&mut signals, Source::Signals.token(), Interest::READABLE)
             .map_err(system("wait for signals"))?;
+        let fixed = app.config().server.clone();
         let context = Rc::new(http::Context::new(settings.limits.clone(), settings.timeouts.clone()));
         let (clock, origin_ns) = (Clock::read(), crate::sys::monotonic_ns());
         let mut date = Date::default();
@@ -202,6 +206,7 @@ impl<'d> Reactor<'d> {
             upgrade: None,
             predecessor,
             socket_files,
+            fixed,
             is_stopping_fast: false,
             control,
             admin,

@@ -103,7 +103,8 @@ impl Reactor<'_> {
 
     fn try_begin_reload(&mut self, now: Instant) -> Result<(), String> {
         let loaded = config::load(&self.origin.overrides)
-            .map_err(|findings| findings.render(Purpose::Check, false).trim_end().to_owned())?;
+            .map_err(|findings| findings.render(Purpose::Check, false).trim_end().to_owned())
+            .map_err(|reason| reason.strip_prefix("error: ").map_or(reason.clone(), str::to_owned))?;
         let plan = self.plan_listeners(&loaded)?;
         let sources: Vec<PathBuf> = loaded.config.components.iter().map(|component| component.source.clone()).collect();
         let compiler = Compiler::start(&self.origin.worker_binary, &loaded.config.server.cache_dir, sources)
@@ -219,6 +220,7 @@ impl Reactor<'_> {
         self.clients.reassign(|listener| listeners.serve_of(listener));
         let backend = self.generations.current();
         self.logs.reload(&backend.app().config().log);
+        report::unchanged(&self.fixed, &backend.app().config().server);
         report::problems(backend.app());
         self.conclude_reload_and(again, Ok(backend.number), now);
     }

@@ -10,7 +10,7 @@ use rusmd_proto::{FailureCause, LogLevel, LogLine, Ready, RequestId, SandboxLeve
 use crate::answer::Answer;
 use crate::app::App;
 use crate::blame::Change;
-use crate::config::{Address, Severity};
+use crate::config::{Address, Server, Severity};
 use crate::control::counters::RestartReason;
 use crate::http::{Connection, Header, ResponseHead};
 use crate::pool::SlotId;
@@ -67,6 +67,24 @@ pub fn problems(app: &App) {
             Severity::Warning => log::warn!("{problem}"),
         }
     }
+}
+
+/// Settings that a reload does not change, and that a reloaded manifest has changed: they wait for the next start, or for an upgrade.
+pub fn unchanged(present: &Server, wanted: &Server) {
+    for name in differing(present, wanted) {
+        log::warn!("reload: `{name}` stays as it is until rusmd starts again");
+    }
+}
+
+fn differing(present: &Server, wanted: &Server) -> impl Iterator<Item = &'static str> {
+    let table = [
+        ("control", present.control != wanted.control),
+        ("admin", present.admin != wanted.admin),
+        ("pidfile", present.pidfile != wanted.pidfile),
+        ("chdir", present.chdir != wanted.chdir),
+        ("umask", present.umask != wanted.umask),
+    ];
+    table.into_iter().filter_map(|(name, differs)| differs.then_some(name))
 }
 
 /// An error and its sources on one line.
@@ -263,6 +281,13 @@ impl std::fmt::Display for Indented<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_a_reload_does_not_change_are_told_by_name() {
+        let present = Server::new(2, "cache".into());
+        let wanted = Server { workers: 4, umask: Some(0o077), pidfile: Some("pid".into()), ..present.clone() };
+        assert_eq!(differing(&present, &wanted).collect::<Vec<_>>(), ["pidfile", "umask"]);
+    }
 
     #[test]
     fn text_from_outside_cannot_forge_a_line_of_the_log() {
