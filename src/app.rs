@@ -11,6 +11,7 @@ use rusmd_proto::{
 };
 
 use crate::answer::Answer;
+use crate::compress::Policy;
 use crate::config::{
     self, ComponentIndex, ComponentRef, Config, Diagnostic, Diagnostics, Loaded, Severity, Span, Target,
 };
@@ -257,6 +258,11 @@ impl App {
     /// The fields that the manifest adds to every response of a listener.
     pub fn response_headers(&self, serve: usize) -> &[(String, String)] {
         self.config.serves.get(serve).map_or(&[], |serve| &serve.headers)
+    }
+
+    /// What this `[[serve]]` compresses, if anything.
+    pub fn compression(&self, serve: usize) -> Option<&Policy> {
+        self.config.serves.get(serve).map(|serve| &serve.compression).filter(|policy| policy.is_on())
     }
 
     /// The place on the wire of a component of the manifest, unless it could not be compiled.

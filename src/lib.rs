@@ -10,6 +10,7 @@
 //!             ├→ logs               main log and access log: lines ↔ files
 //!             └→ reactor ─┬→ transport, tls, proxy_protocol   a client's socket ↔ bytes of HTTP
 //!                         ├→ http   bytes ↔ requests and responses    (no I/O, no clock)
+//!                         ├→ compress a response's body → fewer bytes          (pure)
 //!                         ├→ router method and path → route           (pure)
 //!                         ├→ queue, pool, request, timers, blame      (pure)
 //!                         ├→ link   one worker's socket ↔ frames of rusmd-proto
@@ -18,8 +19,8 @@
 //! ```
 //!
 //! An arrow is the only direction in which a room knows another; rooms beside each other do not know each other, but that `app` speaks
-//! `http`'s and `router`'s types, and `config` asks `sys` who a user is and `tls` what is in
-//! certificates. The reactor drives `daemon` and `logs` too, which touch the system through
+//! `http`'s and `router`'s types, and `compress` `http`'s, and `config` asks `sys` who a user is, `tls`
+//! what is in certificates, and `compress` what codings there are. The reactor drives `daemon` and `logs` too, which touch the system through
 //! `sys` and files of their own. Only `reactor` reads a clock.
 
 pub mod answer;
@@ -29,6 +30,7 @@ pub mod blame;
 pub mod check;
 pub mod cli;
 pub mod compile;
+pub mod compress;
 pub mod config;
 pub mod control;
 pub mod daemon;

@@ -12,6 +12,7 @@ use rusmd_proto::{Frame, RequestHead, RequestId, ToWorker};
 use slab::Slab;
 
 use crate::blame::Fingerprint;
+use crate::compress::Encoder;
 use crate::control::counters::Outcome;
 use crate::pool::SlotId;
 
@@ -99,6 +100,8 @@ pub struct Request {
     pub fingerprint: Fingerprint,
     /// When the handler has had its time.
     pub deadline: Instant,
+    /// Its response is compressed on its way.
+    pub encoder: Option<Box<Encoder>>,
     pub trace: Trace,
 }
 
@@ -168,6 +171,7 @@ impl Request {
             admitted: now,
             fingerprint: Fingerprint::default(),
             deadline,
+            encoder: None,
             trace: Trace::default(),
         }
     }

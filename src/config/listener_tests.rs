@@ -26,6 +26,11 @@ fn mistakes_in_a_listener_s_options_are_told() {
         ("socket-mode = \"660\"", &["error: only a Unix socket has permissions"]),
         ("proxy-protocol = true", &["error: nobody is trusted to say whom a connection is from"]),
         ("proxy-protocol = true\ntrusted-proxies = [\"10.0.0.0/8\", \"unix\"]", &[]),
+        ("compression = [\"br\", \"gzip\"]\ncompression-min-bytes = 0\ncompression-types = [\"text/*\"]", &[]),
+        ("compression = [\"br\", \"br\"]", &["error: `br` is listed twice"]),
+        ("compression = [\"deflate\"]", &["error: `deflate` is not one of zstd, br, gzip"]),
+        ("compression = true", &["error: expected an array, found a boolean"]),
+        ("compression-types = [\"text\"]", &["error: `text` is not a media type"]),
         ("trusted-proxies = [\"10.0.0.1/8\"]", &["error: `10.0.0.1/8` is not a network"]),
     ];
     for (more, expected) in table {

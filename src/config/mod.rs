@@ -6,6 +6,7 @@
 
 mod capability;
 mod component;
+mod compression;
 mod diagnostic;
 mod document;
 mod listen;

@@ -7,12 +7,14 @@ use toml::de::DeTable;
 
 use super::Surroundings;
 use super::component::{ComponentRef, Registry};
+use super::compression;
 use super::diagnostic::{Diagnostic, Report, Span, quoted};
 use super::document::{self, Key, Shape, Value, span};
 use super::listen::{Listen, SocketOptions};
 use super::networks::Networks;
 use super::settings;
 use super::tls::{self, Tls};
+use crate::compress::Policy;
 use crate::router::{RouteErrorCause, Router};
 
 /// Most `[[serve]]` of one manifest.
@@ -48,9 +50,11 @@ const SHAPE: Shape = Shape {
         "proxy-protocol",
         "trusted-proxies",
         "tls",
+        "compression",
+        "compression-min-bytes",
+        "compression-types",
     ],
     unsupported: &[
-        ("compression", "responses are sent as the component made them"),
         ("authentication", "a component checks its own requests"),
         ("source", "the file of a component is named in [components.<name>]"),
         ("subprotocols", "WebSockets are not supported yet"),
@@ -73,6 +77,7 @@ pub struct Serve {
     pub proxy_protocol: bool,
     pub trusted_proxies: Networks,
     pub tls: Option<Tls>,
+    pub compression: Policy,
     /// Where the listener begins in the manifest.
     pub span: Option<Span>,
 }
@@ -119,6 +124,7 @@ struct Draft<'d> {
     proxy_protocol: Option<&'d Key<'d>>,
     trusted_proxies: Networks,
     tls: Option<Tls>,
+    compression: Policy,
     protocol: Option<&'d Value<'d>>,
     /// Keys that only some kinds of address have.
     for_ipv6: Option<&'d Key<'d>>,
@@ -216,6 +222,7 @@ fn read_one<'d>(
         proxy_protocol: draft.proxy_protocol.is_some(),
         trusted_proxies: draft.trusted_proxies,
         tls: draft.tls,
+        compression: draft.compression,
         span: span(item),
     })
 }
@@ -256,6 +263,9 @@ impl<'d> Draft<'d> {
             "proxy-protocol" => self.proxy_protocol = is_on(report).then_some(key),
             "trusted-proxies" => self.trusted_proxies = Networks::read(value, report),
             "tls" => self.tls = tls::read(key, value, around, report),
+            "compression" => compression::read_codings(value, &mut self.compression, report),
+            "compression-min-bytes" => compression::read_min_bytes(value, &mut self.compression, report),
+            "compression-types" => compression::read_types(value, &mut self.compression, report),
             "component" => self.component = Some(value),
             "routes" => self.routes = Some((key, value)),
             "headers" => self.headers = read_headers(value, report),

@@ -311,8 +311,8 @@ fn mistakes_of_every_kind_are_told() {
         assert_eq!(titles(manifest), *expected, "{manifest}");
     }
     let table: &[(&str, &[&str])] = &[
-        ("compression = true", &["error: `compression` is not supported"]),
-        ("compression = false\nsubprotocols = []", &[]),
+        ("authentication = true", &["error: `authentication` is not supported"]),
+        ("authentication = false\nsubprotocols = []", &[]),
         ("protocol = \"ws\"", &["error: the protocol `ws` is not supported yet"]),
         ("protocol = \"htp\"", &["error: `htp` is not one of http, https"]),
         ("max_connections = 0", &["error: `0` is out of range"]),

@@ -17,6 +17,7 @@ use rusmd_proto::{Kind, RequestHead, RequestId, SandboxLevel, Scheme, ToWorker, 
 use crate::answer::Answer;
 use crate::app::{App, Lookup};
 use crate::blame::{Blame, Key, Verdict};
+use crate::compress::Room;
 use crate::config::settings::OnTrap;
 use crate::control::counters::{Outcome, RestartReason};
 use crate::http;
@@ -89,6 +90,7 @@ pub struct Backend {
     /// Zero is never.
     pub(super) slow_after: Duration,
     pub(super) worker_binary: PathBuf,
+    pub(super) encoders: Room,
     /// Absent where this process may not raise a priority again that it has lowered.
     pub(super) priorities: Option<Priorities>,
     /// A control group for each worker, where that can be had.
@@ -151,6 +153,7 @@ impl Backend {
             kill_grace: settings.kill_grace,
             on_trap: settings.on_trap,
             worker_binary: settings.worker_binary.clone(),
+            encoders: Room::default(),
             priorities: Priorities::probe(),
             cgroups: settings.cgroups.clone(),
             sandbox_reached: SandboxLevel::Off,

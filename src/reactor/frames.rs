@@ -20,7 +20,7 @@ use crate::request::{Reply, Stage, Upload};
 
 use super::backend::{Backend, worker};
 use super::clients::Clients;
-use super::report;
+use super::{reply, report};
 
 /// Why a worker is killed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -171,23 +171,12 @@ impl Backend {
             }
         }
         if let Some(client) = request.client.and_then(|key| clients.get_mut(key)) {
-            let added = self.app.response_headers(request.serve);
-            let mut headers = Vec::new();
-            let headers = if added.is_empty() {
-                &head.headers
-            } else {
-                headers.extend_from_slice(&head.headers);
-                headers.extend(added.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
-                &headers
-            };
-            let response = http::ResponseHead { status: head.status, headers, body_length: head.body_bytes };
-            if let Err(error) = client.connection.respond_head(&response, now) {
+            if let Err(error) = reply::begin(&mut client.connection, request, head, &self.app, &self.encoders, now) {
                 report::failed(&self.app, request, FailureCause::InvalidResponse, &error.to_string(), "");
                 self.answer(clients, id, &Answer::CRASHED, Outcome::InvalidResponse, now);
                 self.stop_guest(id, slot);
                 return;
             }
-            request.trace.status = head.status;
             let key = client.key;
             clients.touch(key);
         }
@@ -211,7 +200,7 @@ impl Backend {
         match request.client.and_then(|key| clients.get_mut(key)) {
             Some(client) => {
                 let key = client.key;
-                if let Err(error) = client.connection.respond_body(bytes, now) {
+                if let Err(error) = reply::go_on(&mut client.connection, request, bytes, now) {
                     report::failed(&self.app, request, FailureCause::InvalidResponse, &error.to_string(), "");
                     let slot = request.slot();
                     self.answer(clients, id, &Answer::CRASHED, Outcome::InvalidResponse, now);
@@ -220,7 +209,6 @@ impl Backend {
                     }
                     return Ok(());
                 }
-                request.trace.body_bytes += bytes.len() as u64;
                 clients.touch(key);
             }
             None => self.refill_window(id, 0),
@@ -237,7 +225,7 @@ impl Backend {
         request.reply = Reply::Over;
         let Stage::HeadOut { slot } = request.stage else { return };
         if let Some(client) = request.client.and_then(|key| clients.get_mut(key)) {
-            if let Err(error) = client.connection.respond_end(trailers, now) {
+            if let Err(error) = reply::end(&mut client.connection, request, trailers, now) {
                 report::failed(&self.app, request, FailureCause::InvalidResponse, &error.to_string(), "");
                 self.answer(clients, id, &Answer::CRASHED, Outcome::InvalidResponse, now);
             } else {

@@ -21,6 +21,7 @@ mod generation;
 mod listeners;
 mod open;
 mod reload;
+mod reply;
 mod report;
 mod settings;
 mod signals;

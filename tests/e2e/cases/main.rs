@@ -9,6 +9,7 @@ mod bodies;
 mod cache;
 mod cli;
 mod common;
+mod compression;
 mod contract;
 mod control;
 mod daemon;

@@ -1,0 +1,133 @@
+//! A guest's response on its way to the client: with the listener's own fields, and compressed where that was agreed.
+//!
+//! Pure but for the connection that it writes to. Driven by `frames`.
+
+use std::fmt;
+use std::time::Instant;
+
+use rusmd_proto::ResponseHead;
+
+use crate::app::App;
+use crate::compress::{EncodeError, Plan, Policy, Rewritten, Room, promised};
+use crate::http::{self, Connection, Header, ResponseError};
+use crate::request::Request;
+
+/// Why a response cannot go on. It is the guest's fault.
+#[derive(Debug)]
+pub(super) enum ReplyError {
+    Response(ResponseError),
+    Encode(EncodeError),
+}
+
+impl From<ResponseError> for ReplyError {
+    fn from(error: ResponseError) -> ReplyError {
+        ReplyError::Response(error)
+    }
+}
+
+impl From<EncodeError> for ReplyError {
+    fn from(error: EncodeError) -> ReplyError {
+        ReplyError::Encode(error)
+    }
+}
+
+impl fmt::Display for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReplyError::Response(error) => error.fmt(f),
+            ReplyError::Encode(error) => error.fmt(f),
+        }
+    }
+}
+
+/// The head.
+pub(super) fn begin(
+    connection: &mut Connection,
+    request: &mut Request,
+    head: &ResponseHead<'_>,
+    app: &App,
+    room: &Room,
+    now: Instant,
+) -> Result<(), ReplyError> {
+    let added = app.response_headers(request.serve);
+    let mut headers = Vec::new();
+    let headers: &[Header<'_>] = if added.is_empty() {
+        &head.headers
+    } else {
+        headers.extend_from_slice(&head.headers);
+        headers.extend(added.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+        &headers
+    };
+    let response = http::ResponseHead { status: head.status, headers, body_length: head.body_bytes };
+    match app.compression(request.serve) {
+        None => connection.respond_head(&response, now)?,
+        Some(policy) => begin_compressed(connection, request, &response, policy, room, now)?,
+    }
+    request.trace.status = head.status;
+    Ok(())
+}
+
+/// The head, where a body may be compressed.
+fn begin_compressed(
+    connection: &mut Connection,
+    request: &mut Request,
+    response: &http::ResponseHead<'_>,
+    policy: &Policy,
+    room: &Room,
+    now: Instant,
+) -> Result<(), ReplyError> {
+    let Some(asked) = request.head() else { return Ok(connection.respond_head(response, now)?) };
+    let accept = asked.headers.iter().filter(|(name, _)| *name == "accept-encoding").map(|(_, value)| *value);
+    let mut plan = Plan::of(policy, response, accept);
+    let mut encoder = None;
+    if let Plan::Encode(coding) = plan {
+        // A response to HEAD tells of the body that it has not.
+        if asked.method != "HEAD" {
+            encoder = room.encoder(coding, promised(response).unwrap_or_default());
+            if encoder.is_none() {
+                plan = Plan::Vary;
+            }
+        }
+    }
+    let rewritten = Rewritten::new(response.headers, plan);
+    let body_length = if matches!(plan, Plan::Encode(_)) { None } else { response.body_length };
+    connection.respond_head(&http::ResponseHead { headers: &rewritten.headers(), body_length, ..*response }, now)?;
+    request.encoder = encoder.map(Box::new);
+    Ok(())
+}
+
+/// A piece of the body.
+pub(super) fn go_on(
+    connection: &mut Connection,
+    request: &mut Request,
+    bytes: &[u8],
+    now: Instant,
+) -> Result<(), ReplyError> {
+    match &mut request.encoder {
+        None => send(connection, request, bytes, now),
+        Some(encoder) => {
+            let encoded = encoder.encode(bytes)?;
+            send(connection, request, &encoded, now)
+        }
+    }
+}
+
+/// The end of the body.
+pub(super) fn end(
+    connection: &mut Connection,
+    request: &mut Request,
+    trailers: &[Header<'_>],
+    now: Instant,
+) -> Result<(), ReplyError> {
+    if let Some(encoder) = request.encoder.take() {
+        let rest = encoder.finish()?;
+        send(connection, request, &rest, now)?;
+    }
+    Ok(connection.respond_end(trailers, now)?)
+}
+
+fn send(connection: &mut Connection, request: &mut Request, bytes: &[u8], now: Instant) -> Result<(), ReplyError> {
+    connection.respond_body(bytes, now)?;
+    request.trace.body_bytes += bytes.len() as u64;
+    Ok(())
+}
