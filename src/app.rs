@@ -3,6 +3,7 @@
 //! Immutable but for [`App::settle`], which takes in what the first worker found when it loaded the components. A reload makes another
 //! `App`. Knows nothing of workers, clients or time.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use rusmd_proto::{
@@ -258,6 +259,11 @@ impl App {
     /// The fields that the manifest adds to every response of a listener.
     pub fn response_headers(&self, serve: usize) -> &[(String, String)] {
         self.config.serves.get(serve).map_or(&[], |serve| &serve.headers)
+    }
+
+    /// Whether this peer of a `[[serve]]` is believed when it says on whose behalf it asks.
+    pub fn trusts(&self, serve: usize, peer: Option<SocketAddr>) -> bool {
+        self.config.serves.get(serve).is_some_and(|serve| serve.trusted_proxies.contain(peer))
     }
 
     /// What this `[[serve]]` compresses, if anything.

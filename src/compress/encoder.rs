@@ -29,7 +29,7 @@ const BROTLI_BUFFER_BYTES: usize = 4096;
 pub struct Room(Rc<()>);
 
 impl Room {
-    /// An encoder, unless there are [`ENCODERS_MAX`] already.
+    /// An encoder, unless there are as many as may be already.
     pub fn encoder(&self, coding: Coding, promised: Option<u64>) -> Option<Encoder> {
         // One of the references is this one.
         if Rc::strong_count(&self.0) > ENCODERS_MAX {

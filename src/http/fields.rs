@@ -73,6 +73,11 @@ pub fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+/// Whether a field says on whose behalf a proxy asks: `forwarded` (RFC 7239) and what is customary. `name` is in lowercase.
+pub fn is_forwarding(name: &str) -> bool {
+    matches!(name, "forwarded" | "x-real-ip") || name.starts_with("x-forwarded-")
+}
+
 /// A `Content-Length` value: one to twenty decimal digits and nothing else (RFC 9110 §8.6).
 pub fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > super::limits::CONTENT_LENGTH_DIGITS_MAX {

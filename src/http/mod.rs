@@ -25,7 +25,7 @@ pub mod target;
 pub use connection::{Connection, Event};
 pub use context::{Context, DATE_BYTES};
 pub use error::{RequestError, ResponseError};
-pub use fields::{Header, content_length, is_forbidden_in_trailers, is_hop_by_hop, is_token, is_value};
+pub use fields::{Header, content_length, is_forbidden_in_trailers, is_forwarding, is_hop_by_hop, is_token, is_value};
 pub use head::{BodyLength, Headers, RequestHead, Version};
 pub use limits::{Limits, Timeouts};
 pub use response::{ResponseHead, reason_phrase};

@@ -265,6 +265,11 @@ impl Backend {
             http::BodyLength::Known(bytes) => Some(bytes),
             http::BodyLength::Chunked => None,
         };
+        let headers = if self.app.trusts(serve, peer) {
+            head.headers.iter().collect()
+        } else {
+            head.headers.iter().filter(|(name, _)| !http::is_forwarding(name)).collect()
+        };
         let wire = RequestHead {
             component,
             action,
@@ -279,7 +284,7 @@ impl Backend {
             peer,
             body_bytes,
             params: params.iter().collect(),
-            headers: head.headers.iter().collect(),
+            headers,
         };
         let mut frames = self.spare_frames.pop().unwrap_or_default();
         let end = body_bytes == Some(0);
@@ -485,7 +490,8 @@ impl Backend {
             client.connection.break_off(now);
         } else {
             request.trace.status = answer.status;
-            report::respond(&mut client.connection, answer, id, now);
+            let added = self.app.response_headers(request.serve);
+            report::respond(&mut client.connection, answer, id, added, now);
         }
         let key = client.key;
         clients.touch(key);

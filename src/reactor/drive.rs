@@ -207,7 +207,8 @@ fn handle_events(client: &mut Client, generations: &mut Generations, now: Instan
         };
         if let Some((id, answer)) = refused {
             client.request = None;
-            report::respond(&mut client.connection, &answer, id, now);
+            let added = generations.current().app().response_headers(client.serve);
+            report::respond(&mut client.connection, &answer, id, added, now);
         }
     }
 }

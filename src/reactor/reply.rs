@@ -12,6 +12,9 @@ use crate::compress::{EncodeError, Plan, Policy, Rewritten, Room, promised};
 use crate::http::{self, Connection, Header, ResponseError};
 use crate::request::Request;
 
+/// Fields that a listener adds to those of the guest (RFC 9110, section 12.5.5; RFC 6265, section 3); others it sets.
+const ADDITIVE: [&str; 3] = ["link", "set-cookie", "vary"];
+
 /// Why a response cannot go on. It is the guest's fault.
 #[derive(Debug)]
 pub(super) enum ReplyError {
@@ -54,7 +57,12 @@ pub(super) fn begin(
     let headers: &[Header<'_>] = if added.is_empty() {
         &head.headers
     } else {
-        headers.extend_from_slice(&head.headers);
+        // What the manifest says of a field holds, but where each line of it says something of its own.
+        let is_replaced = |name: &str| {
+            !ADDITIVE.iter().any(|additive| name.eq_ignore_ascii_case(additive))
+                && added.iter().any(|(own, _)| own.eq_ignore_ascii_case(name))
+        };
+        headers.extend(head.headers.iter().filter(|(name, _)| !is_replaced(name)));
         headers.extend(added.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
         &headers
     };

@@ -28,24 +28,21 @@ const SLOW: &str = "rusmd::slow";
 /// Log target of what guests write.
 const GUEST: &str = "guest";
 
-/// Sends an answer to a client that has not been sent anything.
-pub fn respond(connection: &mut Connection, answer: &Answer, id: RequestId, now: Instant) {
-    if let (204, Some(allow)) = (answer.status, &answer.allow) {
-        let head = ResponseHead { status: 204, headers: &[("allow", allow.as_bytes())], body_length: None };
+/// Sends an answer to a client that has not been sent anything, with the fields that its listener adds.
+pub fn respond(connection: &mut Connection, answer: &Answer, id: RequestId, added: &[(String, String)], now: Instant) {
+    let own = [("allow", answer.allow.as_deref()), ("retry-after", answer.retry_after.as_deref())];
+    let mut fields: Vec<Header<'_>> = Vec::with_capacity(own.len() + added.len());
+    fields.extend(own.into_iter().filter_map(|(name, value)| Some((name, value?.as_bytes()))));
+    // The type is that of the answer's own text.
+    let added = added.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+    fields.extend(added.map(|(name, value)| (name.as_str(), value.as_bytes())));
+    if answer.status == 204 {
+        let head = ResponseHead { status: 204, headers: &fields, body_length: None };
         let answered = connection.respond_head(&head, now).and_then(|()| connection.respond_end(&[], now));
-        debug_assert!(answered.is_ok(), "a response is owed, and the router makes legal values");
+        debug_assert!(answered.is_ok(), "a response is owed, and the router and the manifest make legal values");
         return;
     }
-    let mut extra: [Header<'_>; 2] = [("", b""), ("", b"")];
-    let mut count = 0;
-    let fields = [("allow", answer.allow.as_deref()), ("retry-after", answer.retry_after.as_deref())];
-    for (name, value) in fields {
-        if let Some(value) = value {
-            extra[count] = (name, value.as_bytes());
-            count += 1;
-        }
-    }
-    connection.respond_error(answer.status, answer.detail, &id.to_string(), &extra[..count], now);
+    connection.respond_error(answer.status, answer.detail, &id.to_string(), &fields, now);
 }
 
 /// Says on standard output that an address is served, whatever the log shows.

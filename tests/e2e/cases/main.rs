@@ -13,6 +13,7 @@ mod compression;
 mod contract;
 mod control;
 mod daemon;
+mod forwarded;
 mod http;
 mod hung;
 mod ledger;
