@@ -154,7 +154,8 @@ impl Admin {
     }
 
     fn admit(&mut self, mut stream: TcpStream, context: &Rc<Context>, registry: &Registry, now: Instant) {
-        let waits_since = |(_, visitor): &(usize, &Option<Visitor>)| visitor.as_ref().map(|visitor| visitor.waits_since);
+        let waits_since =
+            |(_, visitor): &(usize, &Option<Visitor>)| visitor.as_ref().map(|visitor| visitor.waits_since);
         // A place that is free comes before any that is not.
         let Some((place, _)) = self.visitors.iter().enumerate().min_by_key(waits_since) else { return };
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -163,8 +164,7 @@ impl Admin {
             return;
         }
         let connection = Connection::new(context.clone(), Scheme::Http, now);
-        let visitor =
-            Visitor { stream, connection, waits_since: now, readable: true, writable: true, has_work: true };
+        let visitor = Visitor { stream, connection, waits_since: now, readable: true, writable: true, has_work: true };
         self.visitors[place] = Some(visitor);
     }
 

@@ -12,6 +12,7 @@ mod common;
 mod compression;
 mod contract;
 mod control;
+mod crowds;
 mod daemon;
 mod http;
 mod hung;
