@@ -34,6 +34,8 @@ pub struct Server {
     /// 0 is no limit.
     pub body_bytes_max: u64,
     pub connections_max: usize,
+    /// 0 is no limit.
+    pub connections_per_address_max: usize,
     pub backlog: usize,
     /// Requests after which a worker is replaced; 0 is no limit.
     pub requests_max: usize,
@@ -200,6 +202,11 @@ pub const SETTINGS: &[Setting] = &[
         "open client connections over all listeners",
     ),
     row(
+        "max-connections-per-address",
+        Count(0, 1_000_000, |s| &mut s.connections_per_address_max),
+        "open connections of one IPv4 address or IPv6 /64; the next gets 503, and 0 is no limit",
+    ),
+    row(
         "backlog",
         Count(*BACKLOG_RANGE.start(), *BACKLOG_RANGE.end(), |s| &mut s.backlog),
         "connections that the kernel holds before they are accepted",
@@ -310,6 +317,7 @@ impl Server {
             headers_max: 100,
             body_bytes_max: 0,
             connections_max: 10_000,
+            connections_per_address_max: 0,
             backlog: 1024,
             requests_max: 0,
             worker_age_max: Duration::ZERO,

@@ -20,6 +20,7 @@ use super::body::Upload;
 use super::context::{Buffers, Context};
 use super::error::RequestError;
 use super::head::{Facts, HeadScan, Headers, RequestHead};
+use super::limits::FAREWELL_BYTES_MAX;
 use super::response::Framing;
 use super::target::Scheme;
 
@@ -54,6 +55,8 @@ pub struct Connection {
     read_since: Instant,
     /// Since when the output waits for the client to read.
     write_since: Instant,
+    /// What may still be thrown away of a client that was told to leave; after any other answer time alone ends it.
+    linger_bytes_left: u64,
 }
 
 /// Where the connection is; `pool` and `queue` never see this.
@@ -144,13 +147,15 @@ impl Connection {
             buffers: None,
             read_since: now,
             write_since: now,
+            linger_bytes_left: u64::MAX,
         }
     }
 
     /// Takes bytes from the socket. They are copied; call this only while `wants_input`, or the buffer grows beyond its bound.
     pub fn handle_input(&mut self, bytes: &[u8], now: Instant) {
         match self.phase {
-            Phase::Closing { .. } | Phase::ShuttingWrite | Phase::Lingering | Phase::Closed { .. } => return,
+            Phase::Closing { .. } | Phase::ShuttingWrite | Phase::Lingering => return self.throw_away(bytes.len()),
+            Phase::Closed { .. } => return,
             Phase::Exchanging(_) => self.read_since = now,
             Phase::AwaitingHead { .. } | Phase::ReadingHead(_) | Phase::Discarding { .. } => {}
         }
@@ -179,6 +184,13 @@ impl Connection {
     /// What the client sends is HTTP, and TLS was expected. It can be told so, since it is plain.
     pub fn handle_plain_http(&mut self, now: Instant) {
         self.refuse(RequestError::PlainOnTlsPort, now);
+    }
+
+    /// There is no place for this client: it gets 503 whatever it asks for, and may send no more than a little while it reads that.
+    pub fn turn_away(&mut self, reason: &str, now: Instant) {
+        self.linger_bytes_left = FAREWELL_BYTES_MAX;
+        self.write_error(Facts::UNKNOWN, 503, reason, "", &[("retry-after", b"1")], false, now);
+        self.begin_closing(true, now);
     }
 
     /// `deadline` has passed. Called too early, it does nothing.
@@ -330,6 +342,13 @@ impl Connection {
     /// where only the end of the connection ends a body.
     pub const fn was_cut(&self) -> bool {
         matches!(self.phase, Phase::Closed { ending: Ending::Cut })
+    }
+
+    fn throw_away(&mut self, count: usize) {
+        match self.linger_bytes_left.checked_sub(count as u64) {
+            Some(left) => self.linger_bytes_left = left,
+            None => self.close(Ending::Clean),
+        }
     }
 
     /// Bad bytes have no end: after the answer the connection can only be closed.

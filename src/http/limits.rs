@@ -17,6 +17,8 @@ pub const CONNECTION_OPTIONS_MAX: usize = 32;
 /// After the response has ended, this much of an unread request body is read and thrown away to keep the connection;
 /// with more than that to come it is cheaper to close.
 pub const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
+/// What is read and thrown away of a client that is turned away, so that it sees why before its connection ends (RFC 9112 §9.6).
+pub const FAREWELL_BYTES_MAX: u64 = 256 * 1024;
 /// Buffer sets that a `Context` keeps for the next request instead of giving them back to the allocator.
 pub const SPARE_BUFFERS_MAX: usize = 64;
 /// A buffer that has grown beyond this is given back rather than kept.

@@ -17,15 +17,15 @@ use crate::config::Address;
 use crate::control::admin::{AdminAnswer, Readiness, answer};
 use crate::http::{Connection, Context, Event, ResponseHead, Scheme};
 
-use super::open::turn_away;
 use super::source::Source;
 use super::{Reactor, listeners};
 
-/// Connections at a time; the next gets 503.
+/// Connections at a time. The next takes the place of the one that has waited longest: who opens connections and says nothing
+/// must not keep an orchestrator from asking how the server is.
 const CONNECTIONS_MAX: usize = 16;
 
-/// Connections accepted in one turn.
-const ACCEPTS_PER_TURN: usize = 32;
+/// Connections accepted in one turn: fewer than there are places, so that each is served once before its place can be taken.
+const ACCEPTS_PER_TURN: usize = CONNECTIONS_MAX / 2;
 
 /// Rounds of read, answer and write that one connection gets in one turn.
 const ROUNDS_PER_TURN: usize = 8;
@@ -53,6 +53,8 @@ struct Listener {
 struct Visitor {
     stream: TcpStream,
     connection: Connection,
+    /// When it was accepted, or last answered. Bytes of a request that is not whole do not count.
+    waits_since: Instant,
     /// The socket may have bytes for us, or may take some.
     readable: bool,
     writable: bool,
@@ -152,14 +154,18 @@ impl Admin {
     }
 
     fn admit(&mut self, mut stream: TcpStream, context: &Rc<Context>, registry: &Registry, now: Instant) {
-        let Some(place) = self.visitors.iter().position(Option::is_none) else { return turn_away(stream) };
+        let waits_since =
+            |(_, visitor): &(usize, &Option<Visitor>)| visitor.as_ref().map(|visitor| visitor.waits_since);
+        // A place that is free comes before any that is not.
+        let Some((place, _)) = self.visitors.iter().enumerate().min_by_key(waits_since) else { return };
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = registry.register(&mut stream, Source::Admin(place).token(), interest) {
             log::warn!("cannot wait for a connection to the admin listener: {error}");
             return;
         }
         let connection = Connection::new(context.clone(), Scheme::Http, now);
-        self.visitors[place] = Some(Visitor { stream, connection, readable: true, writable: true, has_work: true });
+        let visitor = Visitor { stream, connection, waits_since: now, readable: true, writable: true, has_work: true };
+        self.visitors[place] = Some(visitor);
     }
 
     /// Gives each connection that has something to do its turn.
@@ -238,6 +244,7 @@ impl Visitor {
                 .and_then(|()| self.connection.respond_body(body, now))
                 .and_then(|()| self.connection.respond_end(&[], now));
             debug_assert!(answered.is_ok(), "a response is owed, and this is one");
+            self.waits_since = now;
         }
     }
 }

@@ -17,6 +17,14 @@ use crate::timers::{Armed, Timers};
 use crate::tls::Acceptor;
 use crate::transport::Transport;
 
+use super::neighbours::{Neighbourhood, Neighbours};
+
+/// What clients are told for which there is no place.
+pub(super) const TOO_MANY: &str = "too many connections";
+
+/// Clients that are told that there is no place for them, at a time; the next are told without seeing to it that they hear it.
+pub(super) const FAREWELLS_MAX: usize = 64;
+
 /// One client connection.
 #[derive(Debug)]
 pub struct Client {
@@ -28,6 +36,10 @@ pub struct Client {
     /// Which listener it came through, and that one's address.
     pub listener: usize,
     pub listener_address: Rc<Address>,
+    /// There is no place for it: it is told so, and counts neither for its listener nor for the server.
+    pub is_farewell: bool,
+    /// What its address is counted by, when that is limited.
+    counted: Option<Neighbourhood>,
     /// Which `[[serve]]` of the manifest that listener is.
     pub serve: usize,
     /// On which terms of that listener it has come in.
@@ -62,6 +74,8 @@ pub struct Clients {
     slab: Slab<Client>,
     context: Rc<Context>,
     connections_max: usize,
+    farewells: usize,
+    neighbours: Neighbours,
     generation: u32,
     timers: Timers<ClientKey>,
     /// Clients that have something to do in this turn.
@@ -71,11 +85,13 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub fn new(context: Rc<Context>, connections_max: usize) -> Clients {
+    pub fn new(context: Rc<Context>, connections_max: usize, per_address_max: usize) -> Clients {
         Clients {
             slab: Slab::new(),
             context,
             connections_max,
+            farewells: 0,
+            neighbours: Neighbours::new(per_address_max),
             generation: 0,
             timers: Timers::default(),
             work: Vec::new(),
@@ -89,7 +105,7 @@ impl Clients {
 
     /// Another connection would be one too many.
     pub fn is_full(&self) -> bool {
-        self.slab.len() >= self.connections_max
+        self.slab.len() - self.farewells >= self.connections_max
     }
 
     pub fn connections_max(&self) -> usize {
@@ -97,9 +113,10 @@ impl Clients {
     }
 
     /// Another manifest serves: its limits are for the connections that come from now on.
-    pub fn renew(&mut self, context: Context, connections_max: usize) {
+    pub fn renew(&mut self, context: Context, connections_max: usize, per_address_max: usize) {
         self.context = Rc::new(context);
         self.connections_max = connections_max;
+        self.neighbours.renew(per_address_max);
     }
 
     /// Another manifest serves: `serve_of` tells which `[[serve]]` a listener is for, and its terms. Connections of listeners that are gone end, and
@@ -143,6 +160,8 @@ impl Clients {
             peer,
             listener: origin.listener,
             listener_address: origin.address.clone(),
+            is_farewell: false,
+            counted: None,
             serve: origin.serve,
             terms: origin.terms,
             request: None,
@@ -154,6 +173,40 @@ impl Clients {
         });
         self.touch(key);
         key
+    }
+
+    /// Takes an accepted connection for which there is no place, to tell it so.
+    pub fn insert_farewell(&mut self, transport: Transport, peer: Option<SocketAddr>, origin: Door<'_>, now: Instant) {
+        let key = self.insert(transport, peer, origin, now);
+        if let Some(client) = self.get_mut(key) {
+            client.is_farewell = true;
+            client.connection.turn_away(TOO_MANY, now);
+            self.farewells += 1;
+        }
+    }
+
+    pub fn has_room_for_farewell(&self) -> bool {
+        self.farewells < FAREWELLS_MAX
+    }
+
+    /// Whether the connections from this address are as many as may be.
+    pub fn is_crowded(&self, peer: Option<SocketAddr>) -> bool {
+        peer.is_some_and(|peer| self.neighbours.is_full(Neighbourhood::of(peer.ip())))
+    }
+
+    /// It is known now from which address this client is: counts it there, or tells it that there are too many.
+    pub fn handle_address(&mut self, key: ClientKey, now: Instant) {
+        let Some(client) = self.slab.get_mut(key.index as usize).filter(|client| client.key == key) else { return };
+        let Some(peer) = client.peer else { return };
+        let neighbourhood = Neighbourhood::of(peer.ip());
+        if !self.neighbours.is_full(neighbourhood) {
+            client.counted = self.neighbours.count(neighbourhood);
+        } else if client.transport.is_opening() {
+            // Nothing can be said before a handshake.
+            client.connection.abort();
+        } else {
+            client.connection.turn_away(TOO_MANY, now);
+        }
     }
 
     pub fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
@@ -241,12 +294,20 @@ impl Clients {
             return;
         }
         let mut client = self.slab.remove(key.index as usize);
+        self.uncount(&client);
         // The descriptor is closed right below, which takes it out of the poll as well.
         let _ = registry.deregister(&mut client.transport.socket);
         if client.connection.was_cut() {
             sys::reset_on_close(&client.transport.socket);
         } else {
             client.transport.finish();
+        }
+    }
+
+    fn uncount(&mut self, client: &Client) {
+        self.farewells -= usize::from(client.is_farewell);
+        if let Some(neighbourhood) = client.counted {
+            self.neighbours.uncount(neighbourhood);
         }
     }
 
@@ -261,6 +322,7 @@ impl Clients {
     pub fn forget(&mut self, key: ClientKey, registry: &Registry) {
         if self.get_mut(key).is_some() {
             let mut client = self.slab.remove(key.index as usize);
+            self.uncount(&client);
             let _ = registry.deregister(&mut client.transport.socket);
         }
     }

@@ -27,6 +27,8 @@ const OPENINGS_PER_TURN: usize = 16;
 pub(super) enum Progress {
     /// Nothing more to do until something happens.
     Waits,
+    /// It is known from now on whose the connection is.
+    Announced,
     /// Its share of the turn is used up.
     Postponed,
     /// Close the socket.
@@ -51,14 +53,20 @@ impl Reactor<'_> {
         let progress = drive_client(client, &mut self.generations, &mut self.counters, &mut self.scratch, now);
         match progress {
             Progress::Waits => self.clients.arm(key),
+            Progress::Announced => {
+                self.clients.handle_address(key, now);
+                self.clients.touch(key);
+            }
             Progress::Postponed => self.clients.postpone(key),
             Progress::Ended => {
-                let (request, listener) = (client.request, client.listener);
+                let (request, listener, is_farewell) = (client.request, client.listener, client.is_farewell);
                 if let Some(request) = request {
                     leave(&mut self.generations, request, now);
                 }
                 self.clients.remove(key, self.poll.registry());
-                self.listeners.handle_closed(listener);
+                if !is_farewell {
+                    self.listeners.handle_closed(listener);
+                }
             }
         }
     }

@@ -83,6 +83,7 @@ pub enum Accepted {
     /// As the last, but over the listener's own limit: to be told so and closed.
     OneTooMany {
         socket: Socket,
+        peer: Option<SocketAddr>,
         listener: usize,
     },
     Nothing,
@@ -273,7 +274,7 @@ impl Listeners {
             match listener.socket.accept() {
                 Ok((socket, peer)) => {
                     if listener.wanted.connections_max.is_some_and(|max| listener.connections >= max) {
-                        return Accepted::OneTooMany { socket, listener: index };
+                        return Accepted::OneTooMany { socket, peer, listener: index };
                     }
                     listener.connections += 1;
                     return Accepted::Client { socket, peer, listener: index };

@@ -19,6 +19,7 @@ mod drive;
 mod frames;
 mod generation;
 mod listeners;
+mod neighbours;
 mod open;
 mod reload;
 mod reply;
@@ -200,7 +201,7 @@ impl<'d> Reactor<'d> {
             poll,
             signals,
             listeners: Listeners::new(bound),
-            clients: Clients::new(context, settings.connections_max),
+            clients: Clients::new(context, settings.connections_max, settings.connections_per_address_max),
             generations: Generations::new(app, &settings, clock.now, clock.seed()),
             phase: Phase::Starting,
             reload: None,

@@ -1,15 +1,15 @@
 //! Connections before their first request: accepted within limits, announced by a proxy, secured by TLS.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use mio::Interest;
 
 use crate::control::counters::Counters;
+use crate::http::{Connection, Scheme};
 use crate::transport::{Opening, OpeningError, Socket, Transport};
 
-use super::clients::Client;
+use super::clients::{Client, TOO_MANY};
 use super::drive::Progress;
 use super::listeners::Accepted;
 use super::source::Source;
@@ -24,7 +24,7 @@ impl Reactor<'_> {
         for _ in 0..self.listeners.accepts_per_turn() {
             match self.listeners.accept(now) {
                 Accepted::Nothing => return,
-                Accepted::OneTooMany { socket, listener } => self.refuse(socket, listener),
+                Accepted::OneTooMany { socket, peer, listener } => self.refuse(socket, peer, listener, now),
                 Accepted::Client { socket, peer, listener } => self.admit(socket, peer, listener, now),
             }
         }
@@ -58,16 +58,21 @@ impl Reactor<'_> {
         now: Instant,
     ) {
         let Some(door) = self.listeners.door(listener) else { return };
-        if self.clients.is_full() {
+        // Of a connection that a proxy announces, it is not known yet whose it is.
+        let is_known = !transport.is_announced();
+        if self.clients.is_full() || is_known && self.clients.is_crowded(peer) {
             self.listeners.handle_closed(listener);
-            return self.refuse(transport.socket, listener);
+            return self.refuse(transport.socket, peer, listener, now);
         }
         let token = Source::Client(self.clients.next_index()).token();
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self.poll.registry().register(&mut transport.socket, token, interest) {
             Ok(()) => {
                 self.counters.connections_accepted += 1;
-                self.clients.insert(transport, peer, door, now);
+                let key = self.clients.insert(transport, peer, door, now);
+                if is_known {
+                    self.clients.handle_address(key, now);
+                }
             }
             Err(error) => {
                 self.listeners.handle_closed(listener);
@@ -76,11 +81,23 @@ impl Reactor<'_> {
         }
     }
 
-    /// There is no place for this one. It is told so where it can understand it without a handshake.
-    fn refuse(&mut self, socket: Socket, listener: usize) {
+    /// There is no place for this one. It is told so where it can understand it without a handshake, and what it has sent already is
+    /// read: closed with that unread, the connection would be reset, and the answer lost (RFC 9112, section 9.6).
+    fn refuse(&mut self, socket: Socket, peer: Option<SocketAddr>, listener: usize, now: Instant) {
         self.counters.connections_refused += 1;
-        if self.listeners.is_plain(listener) {
-            turn_away(socket);
+        let Some(door) = self.listeners.door(listener).filter(|door| door.tls.is_none()) else { return };
+        let mut transport = Transport::plain(socket);
+        let token = Source::Client(self.clients.next_index()).token();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.clients.has_room_for_farewell()
+            && self.poll.registry().register(&mut transport.socket, token, interest).is_ok()
+        {
+            self.clients.insert_farewell(transport, peer, door, now);
+        } else {
+            let mut connection = Connection::new(self.clients.context().clone(), Scheme::Http, now);
+            connection.turn_away(TOO_MANY, now);
+            // There is nobody else to tell.
+            let _ = transport.write(connection.output());
         }
     }
 }
@@ -99,7 +116,7 @@ pub(super) fn open(client: &mut Client, counters: &mut Counters, now: Instant) -
         Opening::Announced(peer) => {
             client.peer = Some(peer);
             client.readable = true;
-            client.transport.is_opening().then_some(Progress::Postponed)
+            Some(Progress::Announced)
         }
         Opening::PlainHttp => {
             counters.openings_failed += 1;
@@ -115,13 +132,4 @@ pub(super) fn open(client: &mut Client, counters: &mut Counters, now: Instant) -
             Some(Progress::Ended)
         }
     }
-}
-
-/// Tells a client for which there is no place so, if its socket takes that at once, and closes.
-pub(super) fn turn_away(mut stream: impl Write) {
-    const BUSY: &[u8] =
-        b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 21\r\n\
-        Content-Type: text/plain\r\n\r\ntoo many connections\n";
-    // There is nobody else to tell.
-    let _ = stream.write(BUSY);
 }

@@ -209,7 +209,7 @@ impl Reactor<'_> {
         };
         self.generations.switch_to(generation);
         let context = self.clients.context().successor(settings.limits.clone(), settings.timeouts.clone());
-        self.clients.renew(context, settings.connections_max);
+        self.clients.renew(context, settings.connections_max, settings.connections_per_address_max);
         self.kill_grace = settings.kill_grace;
         self.shutdown_timeout = settings.shutdown_timeout;
         let opened = self.listeners.apply(plan, self.poll.registry());

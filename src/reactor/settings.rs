@@ -9,8 +9,10 @@ use crate::config::{Config, Server};
 use crate::pool::Recycling;
 use crate::{blame, http, sys};
 
-/// Descriptors kept for everything that is not a client.
-const DESCRIPTORS_RESERVED: usize = 64;
+use super::clients::FAREWELLS_MAX;
+
+/// Descriptors kept for everything that is not a client, or is one that is turned away.
+const DESCRIPTORS_RESERVED: usize = 64 + FAREWELLS_MAX;
 
 /// Descriptors for each worker: its link and its pidfd, and as many again while one is replaced.
 const DESCRIPTORS_PER_WORKER: usize = 4;
@@ -27,6 +29,7 @@ pub struct Settings {
     pub cgroups: Option<Rc<sys::Cgroups>>,
     /// Client connections at a time, over all listeners.
     pub connections_max: usize,
+    pub connections_per_address_max: usize,
     pub queue_length: usize,
     pub queue_timeout: Duration,
     /// How long a handler may take between two signs of life: the start, its response's head, body bytes either way.
@@ -59,6 +62,7 @@ impl Settings {
             worker_binary,
             cgroups: cgroups(server),
             connections_max: connections_max(server),
+            connections_per_address_max: server.connections_per_address_max,
             queue_length: server.queue_length,
             queue_timeout: server.queue_timeout,
             request_timeout: server.request_timeout,

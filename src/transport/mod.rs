@@ -87,6 +87,11 @@ impl Transport {
         }
     }
 
+    /// A proxy has yet to say whose the connection is.
+    pub fn is_announced(&self) -> bool {
+        matches!(self.layer, Layer::Announced(_))
+    }
+
     /// The socket carries HTTP itself, so that it is all that another process would need.
     pub fn is_plain(&self) -> bool {
         matches!(self.layer, Layer::Plain)

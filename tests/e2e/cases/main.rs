@@ -12,6 +12,7 @@ mod common;
 mod compression;
 mod contract;
 mod control;
+mod crowds;
 mod daemon;
 mod forwarded;
 mod http;
