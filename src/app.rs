@@ -261,9 +261,11 @@ impl App {
         self.config.serves.get(serve).map_or(&[], |serve| &serve.headers)
     }
 
-    /// Whether this peer of a `[[serve]]` is believed when it says on whose behalf it asks.
+    /// Whether this peer of a `[[serve]]` is believed when its requests say on whose behalf they are. With the PROXY protocol they are those of
+    /// whoever is behind the proxy, even where that has not said who it is.
     pub fn trusts(&self, serve: usize, peer: Option<SocketAddr>) -> bool {
-        self.config.serves.get(serve).is_some_and(|serve| serve.trusted_proxies.contain(peer))
+        let serve = self.config.serves.get(serve).filter(|serve| !serve.proxy_protocol);
+        serve.is_some_and(|serve| serve.trusted_proxies.contain(peer))
     }
 
     /// What this `[[serve]]` compresses, if anything.

@@ -8,9 +8,10 @@ use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 
 use super::Coding;
+use crate::http::ResponseError;
 
 /// Responses that are compressed at a time; the next is sent as it is. With the windows below it bounds the memory of all encoders.
-const ENCODERS_MAX: usize = 256;
+pub(super) const ENCODERS_MAX: usize = 256;
 
 /// Levels at which an encoder is about as fast as the rest of the request's path.
 const GZIP_LEVEL: u32 = 1;
@@ -54,44 +55,23 @@ impl fmt::Debug for Encoder {
     }
 }
 
-/// Why a body cannot be encoded further.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EncodeError {
-    TooLong,
-    TooShort,
-    /// The library's own, which does not happen on memory.
-    Broken,
-}
-
-impl fmt::Display for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            EncodeError::TooLong => "the body is longer than its content-length",
-            EncodeError::TooShort => "the body is shorter than its content-length",
-            EncodeError::Broken => "the body could not be compressed",
-        })
-    }
-}
-
-impl std::error::Error for EncodeError {}
-
 impl Encoder {
-    /// Takes a piece of the body and gives what can be sent, which may be nothing. Where the length is not known, the guest may be one that
+    /// Takes a piece of the body and lends what can be sent, which may be nothing. Where the length is not known, the guest may be one that
     /// speaks when it has something to say: then everything so far can be read at the other end.
-    pub fn encode(&mut self, bytes: &[u8]) -> Result<Vec<u8>, EncodeError> {
+    pub fn encode(&mut self, bytes: &[u8]) -> Result<&[u8], ResponseError> {
         if let Some(promised) = &mut self.promised {
-            *promised = promised.checked_sub(bytes.len() as u64).ok_or(EncodeError::TooLong)?;
+            *promised = promised.checked_sub(bytes.len() as u64).ok_or(ResponseError::BodyTooLong)?;
         }
         let is_flushed = self.promised.is_none();
-        self.stream.write(bytes, is_flushed).map_err(|_| EncodeError::Broken)
+        self.stream.write(bytes, is_flushed).map_err(|_| ResponseError::Encoding)
     }
 
     /// The end of the body.
-    pub fn finish(self) -> Result<Vec<u8>, EncodeError> {
+    pub fn finish(self) -> Result<Vec<u8>, ResponseError> {
         if self.promised.is_some_and(|promised| promised > 0) {
-            return Err(EncodeError::TooShort);
+            return Err(ResponseError::BodyTooShort);
         }
-        self.stream.finish().map_err(|_| EncodeError::Broken)
+        self.stream.finish().map_err(|_| ResponseError::Encoding)
     }
 }
 
@@ -117,28 +97,31 @@ impl Stream {
         })
     }
 
-    fn write(&mut self, bytes: &[u8], is_flushed: bool) -> io::Result<Vec<u8>> {
+    /// What was lent before is gone.
+    fn write(&mut self, bytes: &[u8], is_flushed: bool) -> io::Result<&[u8]> {
         fn through(writer: &mut impl Write, bytes: &[u8], is_flushed: bool) -> io::Result<()> {
             writer.write_all(bytes)?;
             if is_flushed { writer.flush() } else { Ok(()) }
         }
+        self.output().clear();
         match self {
-            Stream::Gzip(encoder) => {
-                through(encoder, bytes, is_flushed)?;
-                Ok(std::mem::take(encoder.get_mut()))
-            }
-            Stream::Brotli(encoder) => {
-                through(encoder, bytes, is_flushed)?;
-                Ok(std::mem::take(encoder.get_mut()))
-            }
-            Stream::Zstd(encoder) => {
-                through(encoder, bytes, is_flushed)?;
-                Ok(std::mem::take(encoder.get_mut()))
-            }
+            Stream::Gzip(encoder) => through(encoder, bytes, is_flushed)?,
+            Stream::Brotli(encoder) => through(encoder, bytes, is_flushed)?,
+            Stream::Zstd(encoder) => through(encoder, bytes, is_flushed)?,
+        }
+        Ok(self.output())
+    }
+
+    fn output(&mut self) -> &mut Vec<u8> {
+        match self {
+            Stream::Gzip(encoder) => encoder.get_mut(),
+            Stream::Brotli(encoder) => encoder.get_mut(),
+            Stream::Zstd(encoder) => encoder.get_mut(),
         }
     }
 
-    fn finish(self) -> io::Result<Vec<u8>> {
+    fn finish(mut self) -> io::Result<Vec<u8>> {
+        self.output().clear();
         match self {
             Stream::Gzip(encoder) => encoder.finish(),
             Stream::Brotli(encoder) => Ok(encoder.into_inner()),
@@ -146,6 +129,3 @@ impl Stream {
         }
     }
 }
-
-#[cfg(test)]
-pub(super) const ENCODERS_MAX_FOR_TESTS: usize = ENCODERS_MAX;

@@ -14,13 +14,6 @@ pub enum Plan {
     Encode(Coding),
 }
 
-/// A head that tells of a compressed body. Lends out what it is made of.
-#[derive(Debug)]
-pub struct Rewritten<'a> {
-    headers: Vec<Header<'a>>,
-    etag: Option<(usize, Vec<u8>)>,
-}
-
 impl Plan {
     /// What to do with this response for a client that has sent `accept` as its `accept-encoding` fields.
     pub fn of<'r>(policy: &Policy, head: &ResponseHead<'_>, accept: impl Iterator<Item = &'r [u8]>) -> Plan {
@@ -72,44 +65,34 @@ fn is_transformable(policy: &Policy, headers: &[Header<'_>]) -> bool {
     covered
 }
 
-impl<'a> Rewritten<'a> {
-    /// The fields of `headers` for a response with this plan.
-    pub fn new(headers: &[Header<'a>], plan: Plan) -> Rewritten<'a> {
-        let mut rewritten = Rewritten { headers: Vec::with_capacity(headers.len() + 2), etag: None };
-        let varies = |(name, value): &Header<'_>| {
-            is(name, "vary") && (has_element(value, "accept-encoding") || has_element(value, "*"))
-        };
-        let says_vary = headers.iter().any(varies);
-        for header in headers {
-            match plan {
-                // The length is another, and ranges would be ones of the plain body (RFC 9110, section 14.3).
-                Plan::Encode(_) if is(header.0, "content-length") || is(header.0, "accept-ranges") => {}
-                Plan::Encode(_) if is(header.0, "etag") && header.1.starts_with(b"\"") => {
-                    rewritten.etag = Some((rewritten.headers.len(), [b"W/", header.1].concat()));
-                    rewritten.headers.push(*header);
-                }
-                Plan::Unchanged | Plan::Vary | Plan::Encode(_) => rewritten.headers.push(*header),
-            }
-        }
-        if let Plan::Encode(coding) = plan {
-            rewritten.headers.push(("content-encoding", coding.name().as_bytes()));
-        }
-        if plan != Plan::Unchanged && !says_vary {
-            rewritten.headers.push(("vary", b"accept-encoding"));
-        }
-        rewritten
-    }
+/// The entity tag of a compressed body, where the plain one has a strong one: the bytes are not the ones that it names (RFC 9110, section
+/// 8.8.3.3).
+pub fn weakened(headers: &[Header<'_>]) -> Option<Vec<u8>> {
+    let strong = headers.iter().find(|(name, value)| is(name, "etag") && value.starts_with(b"\""));
+    strong.map(|(_, value)| [b"W/", *value].concat())
+}
 
-    /// The fields to send. A strong entity tag has become a weak one: the bytes are not the ones that it names (RFC 9110, section 8.8.3.3).
-    pub fn headers(&self) -> Vec<Header<'_>> {
-        let mut headers: Vec<Header<'_>> = self.headers.clone();
-        if let Some((at, etag)) = &self.etag
-            && let Some(header) = headers.get_mut(*at)
-        {
-            header.1 = etag;
+/// The fields of a response that depends on `accept-encoding`, and is compressed with `coding` if there is one, with the entity tag that
+/// [`weakened`] has made.
+pub fn rewritten<'a>(headers: &[Header<'a>], coding: Option<Coding>, etag: Option<&'a [u8]>) -> Vec<Header<'a>> {
+    let mut fields = Vec::with_capacity(headers.len() + 2);
+    let mut says_vary = false;
+    for (name, value) in headers {
+        says_vary |= is(name, "vary") && (has_element(value, "accept-encoding") || has_element(value, "*"));
+        match etag.filter(|_| is(name, "etag")) {
+            Some(etag) => fields.push((*name, etag)),
+            // The length is another, and ranges would be ones of the plain body (RFC 9110, section 14.3).
+            None if coding.is_some() && (is(name, "content-length") || is(name, "accept-ranges")) => {}
+            None => fields.push((*name, *value)),
         }
-        headers
     }
+    if let Some(coding) = coding {
+        fields.push(("content-encoding", coding.name().as_bytes()));
+    }
+    if !says_vary {
+        fields.push(("vary", b"accept-encoding"));
+    }
+    fields
 }
 
 fn is(name: &str, wanted: &str) -> bool {

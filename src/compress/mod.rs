@@ -10,8 +10,8 @@ mod head;
 #[cfg(test)]
 mod tests;
 
-pub use encoder::{EncodeError, Encoder, Room};
-pub use head::{Contradiction, Plan, Rewritten, promised};
+pub use encoder::{Encoder, Room};
+pub use head::{Contradiction, Plan, promised, rewritten, weakened};
 
 /// A content coding (RFC 9110, section 8.4.1; RFC 7932; RFC 8878).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -172,6 +172,8 @@ pub enum ResponseError {
     BodyTooLong,
     /// The body ended before the length that the head has promised.
     BodyTooShort,
+    /// The body could not be compressed.
+    Encoding,
     /// No response of this kind is owed in the present state: a mistake of the caller.
     OutOfOrder,
 }
@@ -185,6 +187,7 @@ impl fmt::Display for ResponseError {
             Self::ContentLength => f.write_str("the content-length is malformed, repeated, or not that of the body"),
             Self::BodyTooLong => f.write_str("the body is longer than its content-length"),
             Self::BodyTooShort => f.write_str("the body is shorter than its content-length"),
+            Self::Encoding => f.write_str("the body could not be compressed"),
             Self::OutOfOrder => f.write_str("no such part of a response is due now"),
         }
     }

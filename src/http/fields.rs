@@ -73,9 +73,14 @@ pub fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Whether a field says on whose behalf a proxy asks: `forwarded` (RFC 7239) and what is customary. `name` is in lowercase.
+/// Whether a field says on whose behalf a proxy asks: `forwarded` (RFC 7239) and what is customary. `name` is in lowercase. An underscore is
+/// as good as a hyphen: who makes variables of fields, as CGI does (RFC 3875, section 4.1.18), cannot tell them apart.
 pub fn is_forwarding(name: &str) -> bool {
-    matches!(name, "forwarded" | "x-real-ip") || name.starts_with("x-forwarded-")
+    let begins = |known: &str| {
+        let same = |(byte, known): (u8, u8)| byte == known || byte == b'_' && known == b'-';
+        name.len() >= known.len() && name.bytes().zip(known.bytes()).all(same)
+    };
+    name == "forwarded" || begins("x-forwarded-") || name.len() == "x-real-ip".len() && begins("x-real-ip")
 }
 
 /// A `Content-Length` value: one to twenty decimal digits and nothing else (RFC 9110 §8.6).
@@ -112,6 +117,16 @@ const TOKEN: [bool; 256] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_of_proxies_are_known_whatever_stands_for_the_hyphens() {
+        for name in ["forwarded", "x-forwarded-for", "x_forwarded_for", "x-forwarded_proto", "x-real-ip", "x_real-ip"] {
+            assert!(is_forwarding(name), "{name}");
+        }
+        for name in ["", "x-forwarded", "x-forward-for", "x-real-ips", "x-real", "forwarded-for", "via", "host"] {
+            assert!(!is_forwarding(name), "{name}");
+        }
+    }
 
     #[test]
     fn content_length_is_digits_and_nothing_else() {

@@ -213,6 +213,11 @@ impl Pool {
         matches!(self.slot(slot), Some(Slot { state: State::Forking { .. }, .. }))
     }
 
+    /// The slot's worker has been forked and is not ready yet.
+    pub fn is_starting(&self, slot: SlotId) -> bool {
+        matches!(self.slot(slot), Some(Slot { state: State::Starting { .. }, .. }))
+    }
+
     /// There will be no worker for this slot from the order that was given. Returns how long to wait before the next.
     pub fn handle_fork_failed(&mut self, slot: SlotId, now: Instant) -> Duration {
         if self.is_forking(slot) { self.handle_exit(slot, now).delay } else { Duration::ZERO }

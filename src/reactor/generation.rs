@@ -92,6 +92,8 @@ impl Generations {
             Err(_) => return,
         };
         new.requests.continue_ids(&old.requests);
+        // There is one measure for both.
+        new.encoders = old.encoders.clone();
     }
 
     /// Gives a generation up that never served, or has served long enough: its workers are killed.

@@ -102,9 +102,11 @@ impl Reactor<'_> {
     }
 
     fn try_begin_reload(&mut self, now: Instant) -> Result<(), String> {
-        let loaded = config::load(&self.origin.overrides)
-            .map_err(|findings| findings.render(Purpose::Check, false).trim_end().to_owned())
-            .map_err(|reason| reason.strip_prefix("error: ").map_or(reason.clone(), str::to_owned))?;
+        let loaded = config::load(&self.origin.overrides).map_err(|findings| {
+            let text = findings.render(Purpose::Check, false);
+            // Whoever tells it says himself that it is one.
+            text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned()
+        })?;
         let plan = self.plan_listeners(&loaded)?;
         let sources: Vec<PathBuf> = loaded.config.components.iter().map(|component| component.source.clone()).collect();
         let compiler = Compiler::start(&self.origin.worker_binary, &loaded.config.server.cache_dir, sources)

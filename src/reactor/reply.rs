@@ -2,46 +2,17 @@
 //!
 //! Pure but for the connection that it writes to. Driven by `frames`.
 
-use std::fmt;
 use std::time::Instant;
 
 use rusmd_proto::ResponseHead;
 
 use crate::app::App;
-use crate::compress::{EncodeError, Plan, Policy, Rewritten, Room, promised};
+use crate::compress::{Plan, Policy, Room, promised, rewritten, weakened};
 use crate::http::{self, Connection, Header, ResponseError};
-use crate::request::Request;
+use crate::request::{Request, Trace};
 
 /// Fields that a listener adds to those of the guest (RFC 9110, section 12.5.5; RFC 6265, section 3); others it sets.
 const ADDITIVE: [&str; 3] = ["link", "set-cookie", "vary"];
-
-/// Why a response cannot go on. It is the guest's fault.
-#[derive(Debug)]
-pub(super) enum ReplyError {
-    Response(ResponseError),
-    Encode(EncodeError),
-}
-
-impl From<ResponseError> for ReplyError {
-    fn from(error: ResponseError) -> ReplyError {
-        ReplyError::Response(error)
-    }
-}
-
-impl From<EncodeError> for ReplyError {
-    fn from(error: EncodeError) -> ReplyError {
-        ReplyError::Encode(error)
-    }
-}
-
-impl fmt::Display for ReplyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReplyError::Response(error) => error.fmt(f),
-            ReplyError::Encode(error) => error.fmt(f),
-        }
-    }
-}
 
 /// The head.
 pub(super) fn begin(
@@ -51,7 +22,7 @@ pub(super) fn begin(
     app: &App,
     room: &Room,
     now: Instant,
-) -> Result<(), ReplyError> {
+) -> Result<(), ResponseError> {
     let added = app.response_headers(request.serve);
     let mut headers = Vec::new();
     let headers: &[Header<'_>] = if added.is_empty() {
@@ -83,23 +54,24 @@ fn begin_compressed(
     policy: &Policy,
     room: &Room,
     now: Instant,
-) -> Result<(), ReplyError> {
-    let Some(asked) = request.head() else { return Ok(connection.respond_head(response, now)?) };
+) -> Result<(), ResponseError> {
+    let Some(asked) = request.head() else { return connection.respond_head(response, now) };
     let accept = asked.headers.iter().filter(|(name, _)| *name == "accept-encoding").map(|(_, value)| *value);
-    let mut plan = Plan::of(policy, response, accept);
     let mut encoder = None;
-    if let Plan::Encode(coding) = plan {
+    let coding = match Plan::of(policy, response, accept) {
+        Plan::Unchanged => return connection.respond_head(response, now),
+        Plan::Vary => None,
         // A response to HEAD tells of the body that it has not.
-        if asked.method != "HEAD" {
+        Plan::Encode(coding) if asked.method == "HEAD" => Some(coding),
+        Plan::Encode(coding) => {
             encoder = room.encoder(coding, promised(response).unwrap_or_default());
-            if encoder.is_none() {
-                plan = Plan::Vary;
-            }
+            encoder.as_ref().map(|_| coding)
         }
-    }
-    let rewritten = Rewritten::new(response.headers, plan);
-    let body_length = if matches!(plan, Plan::Encode(_)) { None } else { response.body_length };
-    connection.respond_head(&http::ResponseHead { headers: &rewritten.headers(), body_length, ..*response }, now)?;
+    };
+    let etag = coding.and_then(|_| weakened(response.headers));
+    let headers = rewritten(response.headers, coding, etag.as_deref());
+    let body_length = response.body_length.filter(|_| coding.is_none());
+    connection.respond_head(&http::ResponseHead { status: response.status, headers: &headers, body_length }, now)?;
     request.encoder = encoder.map(Box::new);
     Ok(())
 }
@@ -110,14 +82,12 @@ pub(super) fn go_on(
     request: &mut Request,
     bytes: &[u8],
     now: Instant,
-) -> Result<(), ReplyError> {
-    match &mut request.encoder {
-        None => send(connection, request, bytes, now),
-        Some(encoder) => {
-            let encoded = encoder.encode(bytes)?;
-            send(connection, request, &encoded, now)
-        }
-    }
+) -> Result<(), ResponseError> {
+    let bytes = match &mut request.encoder {
+        None => bytes,
+        Some(encoder) => encoder.encode(bytes)?,
+    };
+    send(connection, &mut request.trace, bytes, now)
 }
 
 /// The end of the body.
@@ -126,16 +96,16 @@ pub(super) fn end(
     request: &mut Request,
     trailers: &[Header<'_>],
     now: Instant,
-) -> Result<(), ReplyError> {
+) -> Result<(), ResponseError> {
     if let Some(encoder) = request.encoder.take() {
         let rest = encoder.finish()?;
-        send(connection, request, &rest, now)?;
+        send(connection, &mut request.trace, &rest, now)?;
     }
-    Ok(connection.respond_end(trailers, now)?)
+    connection.respond_end(trailers, now)
 }
 
-fn send(connection: &mut Connection, request: &mut Request, bytes: &[u8], now: Instant) -> Result<(), ReplyError> {
+fn send(connection: &mut Connection, trace: &mut Trace, bytes: &[u8], now: Instant) -> Result<(), ResponseError> {
     connection.respond_body(bytes, now)?;
-    request.trace.body_bytes += bytes.len() as u64;
+    trace.body_bytes += bytes.len() as u64;
     Ok(())
 }

@@ -274,8 +274,10 @@ impl Backend {
             log::debug!("template {pid} keeps its priority: {error}");
         }
         if !is_ahead {
-            for process in self.workers.iter().flatten().filter_map(|worker| worker.process.as_ref()) {
-                self.hurry(process.pid());
+            for slot in self.pool.slots().filter(|slot| self.pool.is_starting(*slot)) {
+                if let Some(worker) = self.workers.get(slot.0 as usize).and_then(Option::as_ref) {
+                    self.hurry(worker.pid());
+                }
             }
         }
     }
