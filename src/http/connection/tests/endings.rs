@@ -73,11 +73,19 @@ fn a_rest_that_does_not_come_is_not_waited_for_long() {
 
 #[test]
 fn a_malformed_rest_closes() {
-    let mut bench = Bench::asked(POST_CHUNKED);
-    bench.respond(200, &[], Some(0), "");
-    bench.feed("nonsense");
-    assert_eq!(bench.poll(), "");
-    assert!(bench.connection.should_shutdown_write());
+    for rest in ["nonsense", "1\r\nab", "0\r\nGET /x HTTP/1.1\r\n\r\n", "0\r\n\n"] {
+        let mut bench = Bench::asked(POST_CHUNKED);
+        bench.respond(200, &[], Some(0), "");
+        bench.feed(rest);
+        assert_eq!(bench.poll(), "", "{rest:?}");
+        assert!(bench.connection.should_shutdown_write(), "{rest:?}");
+
+        let mut bench = Bench::asked(POST_CHUNKED);
+        bench.feed(rest);
+        bench.error(404);
+        assert!(bench.written().contains("connection: close"), "{rest:?}");
+        assert!(bench.connection.should_shutdown_write(), "{rest:?}");
+    }
 }
 
 #[test]
