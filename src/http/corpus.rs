@@ -348,7 +348,7 @@ fn bodies_hold_at_the_limit_and_one_past_it() {
         (chunked("0\r\na: b\r\n\r\n"), "POST / = | open"),
         (chunked("0\r\na: bc\r\n\r\n"), "431 TrailersTooLarge"),
     ] {
-        assert_plays(&wire, &limits, expected.as_ref());
+        assert_plays(&wire, &limits, expected);
     }
 }
 

@@ -12,6 +12,7 @@ mod common;
 mod compression;
 mod contract;
 mod control;
+mod corpus;
 mod crowds;
 mod daemon;
 mod forwarded;
