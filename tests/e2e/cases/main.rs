@@ -22,6 +22,7 @@ mod ledger;
 mod listeners;
 mod mistrust;
 mod proxy_protocol;
+mod reframing;
 mod renewal;
 mod sandbox;
 mod shutdown;
