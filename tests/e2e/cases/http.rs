@@ -381,6 +381,17 @@ fn too_large_heads_are_refused() {
 }
 
 #[test]
+fn a_target_at_the_limit_of_the_manifest_is_served_and_one_past_it_is_414() {
+    let server = Form::Wasi.setup().server("max-target-bytes", 200).start();
+    for (length, status) in [(200, 200), (201, 414)] {
+        let mut client = server.connect();
+        client.send(format!("GET /hello?{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(length - "/hello?".len())));
+        assert_eq!(client.response().status(), status, "{length} bytes");
+    }
+    server.get("/hello").assert(200, "hello world\n");
+}
+
+#[test]
 fn a_body_over_the_limit_is_413() {
     let server = Form::Handlers.setup().server("max-body-mb", 1).start();
     let mut client = server.connect();
