@@ -193,7 +193,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     row(
         "max-target-bytes",
-        Count(128, 131_072, |s| &mut s.target_bytes_max),
+        Count(128, 32_768, |s| &mut s.target_bytes_max),
         "bytes of a request's path and query, or URL; more gets 414",
     ),
     row("max-headers", Count(1, 1000, |s| &mut s.headers_max), "header lines of a request; more gets 431"),

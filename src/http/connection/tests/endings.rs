@@ -322,6 +322,22 @@ fn input_waits_while_it_cannot_be_used() {
 }
 
 #[test]
+fn a_head_that_is_larger_than_the_mark_is_read_whole_all_the_same() {
+    for (field_bytes, outcome) in [(55, "request"), (56, "refused 431")] {
+        let mut bench = Bench::with(Limits { input_bytes_high: 8, head_bytes_max: 85, ..Limits::default() });
+        let head = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", "h".repeat(field_bytes + 4));
+        let mut told = String::new();
+        for byte in head.chars().chain("more".chars()) {
+            if told.is_empty() && bench.connection.wants_input() {
+                bench.feed(&byte.to_string());
+                told = bench.poll();
+            }
+        }
+        assert_eq!(told, outcome, "{} bytes", head.len());
+    }
+}
+
+#[test]
 fn one_pipelined_read_is_taken_ahead() {
     let mut bench = Bench::asked(GET);
     assert!(bench.connection.wants_input(), "to notice the end of the connection");
