@@ -30,6 +30,7 @@ pub struct Server {
     pub write_timeout: Duration,
     pub keep_alive_timeout: Duration,
     pub head_bytes_max: usize,
+    pub target_bytes_max: usize,
     pub headers_max: usize,
     /// 0 is no limit.
     pub body_bytes_max: u64,
@@ -190,6 +191,11 @@ pub const SETTINGS: &[Setting] = &[
         Count(1024, 131_072, |s| &mut s.head_bytes_max),
         "bytes of a request's line and headers; more gets 431",
     ),
+    row(
+        "max-target-bytes",
+        Count(128, 32_768, |s| &mut s.target_bytes_max),
+        "bytes of a request's path and query, or URL; more gets 414",
+    ),
     row("max-headers", Count(1, 1000, |s| &mut s.headers_max), "header lines of a request; more gets 431"),
     row(
         "max-body-mb",
@@ -314,6 +320,7 @@ impl Server {
             write_timeout: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(75),
             head_bytes_max: 32 * 1024,
+            target_bytes_max: 8 * 1024,
             headers_max: 100,
             body_bytes_max: 0,
             connections_max: 10_000,

@@ -4,7 +4,7 @@
 //! arrived and takes away what was consumed.
 
 use super::error::RequestError;
-use super::fields::is_token_byte;
+use super::fields::{is_token_byte, is_value};
 use super::limits::{CHUNK_SIZE_DIGITS_MAX, DRAIN_BYTES_MAX, Limits};
 use super::lines::Lines;
 
@@ -97,12 +97,9 @@ enum Chunk {
         size: u64,
         digits: u8,
     },
-    /// After the semicolon, before the extension's name.
-    ExtensionName {
-        size: u64,
-    },
     Extension {
         size: u64,
+        place: Extension,
     },
     SizeLineFeed {
         size: u64,
@@ -162,16 +159,13 @@ impl Chunked {
             // Whitespace after the size is refused, although §7.1.1 has it skipped: two readers that differ here smuggle.
             (Chunk::Size { digits: 0, .. }, _) => Err(RequestError::ChunkSize),
             (Chunk::Size { size, .. }, b'\r') => Ok(Chunk::SizeLineFeed { size }),
-            (Chunk::Size { size, .. }, b';') => self.extension_byte(Chunk::ExtensionName { size }, limits),
+            (Chunk::Size { size, .. }, b';') => self.extension_byte(size, Extension::BeforeName, limits),
             (Chunk::Size { .. }, _) => Err(RequestError::ChunkSize),
-            (Chunk::ExtensionName { size }, b' ' | b'\t') => self.extension_byte(Chunk::ExtensionName { size }, limits),
-            (Chunk::ExtensionName { size }, _) if is_token_byte(byte) => {
-                self.extension_byte(Chunk::Extension { size }, limits)
-            }
-            (Chunk::ExtensionName { .. }, _) => Err(RequestError::ChunkExtension),
-            (Chunk::Extension { size }, b'\r') => Ok(Chunk::SizeLineFeed { size }),
-            (Chunk::Extension { .. }, 0..=8 | 10..=31 | 127) => Err(RequestError::ChunkExtension),
-            (Chunk::Extension { size }, _) => self.extension_byte(Chunk::Extension { size }, limits),
+            (Chunk::Extension { size, place }, b'\r') if place.may_end() => Ok(Chunk::SizeLineFeed { size }),
+            (Chunk::Extension { size, place }, _) => match place.after(byte) {
+                Some(next) => self.extension_byte(size, next, limits),
+                None => Err(RequestError::ChunkExtension),
+            },
             (Chunk::SizeLineFeed { size: 0 }, b'\n') => Ok(Chunk::Trailers(Lines::default())),
             (Chunk::SizeLineFeed { size }, b'\n') => {
                 self.announced = self.announced.saturating_add(size);
@@ -188,12 +182,61 @@ impl Chunked {
         }
     }
 
-    fn extension_byte(&mut self, next: Chunk, limits: &Limits) -> Result<Chunk, RequestError> {
+    fn extension_byte(&mut self, size: u64, place: Extension, limits: &Limits) -> Result<Chunk, RequestError> {
         self.extension_bytes += 1;
         if self.extension_bytes > limits.chunk_ext_bytes_max {
             return Err(RequestError::ChunkExtensionsTooLarge);
         }
-        Ok(next)
+        Ok(Chunk::Extension { size, place })
+    }
+}
+
+/// Where in `*( ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` the next byte stands (RFC 9112 §7.1.1). No extension means
+/// anything here, and still each has to be one: what only looks like it is where two readers find different line ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    BeforeName,
+    Name,
+    AfterName,
+    BeforeValue,
+    Token,
+    Quoted,
+    Escaped,
+    /// Behind the quote that closes a value.
+    Closed,
+    AfterValue,
+}
+
+impl Extension {
+    fn after(self, byte: u8) -> Option<Self> {
+        match (self, byte) {
+            (Self::Quoted, b'"') => Some(Self::Closed),
+            (Self::Quoted, b'\\') => Some(Self::Escaped),
+            (Self::Quoted | Self::Escaped, _) => is_value(&[byte]).then_some(Self::Quoted),
+            (Self::BeforeName | Self::BeforeValue, b' ' | b'\t') => Some(self),
+            (Self::Name | Self::AfterName, b' ' | b'\t') => Some(Self::AfterName),
+            (Self::Token | Self::Closed | Self::AfterValue, b' ' | b'\t') => Some(Self::AfterValue),
+            (Self::Name | Self::AfterName, b'=') => Some(Self::BeforeValue),
+            (Self::Name | Self::AfterName | Self::Token | Self::Closed | Self::AfterValue, b';') => {
+                Some(Self::BeforeName)
+            }
+            (Self::BeforeValue, b'"') => Some(Self::Quoted),
+            (Self::BeforeName | Self::Name, _) => is_token_byte(byte).then_some(Self::Name),
+            (Self::BeforeValue | Self::Token, _) => is_token_byte(byte).then_some(Self::Token),
+            (Self::AfterName | Self::Closed | Self::AfterValue, _) => None,
+        }
+    }
+
+    const fn may_end(self) -> bool {
+        match self {
+            Self::Name | Self::Token | Self::Closed => true,
+            Self::BeforeName
+            | Self::AfterName
+            | Self::BeforeValue
+            | Self::Quoted
+            | Self::Escaped
+            | Self::AfterValue => false,
+        }
     }
 }
 
@@ -264,6 +307,7 @@ mod tests {
             ("a;x=1\r\n0123456789\r\n0;y\r\n\r\n", "0123456789"),
             ("1; x=\"q; z\"\r\na\r\n0\r\nt: v\r\n\r\n", "a"),
             ("0000000000000001\r\na\r\n0\r\n\r\n", "a"),
+            ("1;x = y ;z;\tw=\"\\\"\" ;v\r\na\r\n0;u=t\r\n\r\n", "a"),
         ] {
             assert_eq!(read_in_steps(wire, &Limits::default()), Ok(Some(body.into())), "{wire:?}");
         }
@@ -290,6 +334,15 @@ mod tests {
             ("1;a\n", ChunkExtension),
             ("1;a\0\r\n", ChunkExtension),
             ("1;a\rb", ChunkSize),
+            ("1;a \r\n", ChunkExtension),
+            ("1;a=\r\n", ChunkExtension),
+            ("1;a==b\r\n", ChunkExtension),
+            ("1;a b\r\n", ChunkExtension),
+            ("1;a=b c\r\n", ChunkExtension),
+            ("1;a=\"b\r\n", ChunkExtension),
+            ("1;a=\"b\"c\r\n", ChunkExtension),
+            ("1;a=\"\\\r\n", ChunkExtension),
+            ("1;a;\r\n", ChunkExtension),
             ("1\r\nab\r\n", ChunkEnd),
             ("1\r\na\n", ChunkEnd),
             ("1\r\na\r0", ChunkEnd),

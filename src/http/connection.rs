@@ -220,13 +220,15 @@ impl Connection {
 
     /// Whether the socket should be read.
     pub fn wants_input(&self) -> bool {
-        let unread = self.unread().len();
+        let (unread, limits) = (self.unread().len(), &self.context.limits);
         self.inbound == Inbound::Open
             && match &self.phase {
-                Phase::AwaitingHead { .. } | Phase::ReadingHead(_) => unread < self.context.limits.input_bytes_high,
+                Phase::AwaitingHead { .. } => unread < limits.input_bytes_high,
+                // A head has to be there whole, or one byte past its limit, before anything can be made of it.
+                Phase::ReadingHead(_) => unread < limits.input_bytes_high.max(limits.head_bytes_max + 1),
                 // One read ahead, so that the end of the connection is noticed.
                 Phase::Exchanging(exchange) if exchange.upload.is_complete() => unread == 0,
-                Phase::Exchanging(_) => unread < self.context.limits.input_bytes_high,
+                Phase::Exchanging(_) => unread < limits.input_bytes_high,
                 Phase::Discarding { .. } | Phase::ShuttingWrite | Phase::Lingering => true,
                 Phase::Closing { linger } => *linger,
                 Phase::Closed { .. } => false,

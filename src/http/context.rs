@@ -6,7 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::head::HeaderSlot;
+use super::error::RequestError;
+use super::head::{self, HeaderSlot};
 use super::limits::{Limits, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, Timeouts};
 
 /// Bytes of an IMF-fixdate (RFC 9110 §5.6.7).
@@ -87,6 +88,16 @@ impl Buffers {
 
     pub fn take(&mut self, count: usize) {
         self.input_taken += count;
+    }
+
+    /// Reads the trailer section of `length` bytes that comes next, with as many field lines as `Lines` has counted.
+    pub fn read_trailers(&mut self, length: usize, fields: u32) -> Result<(), RequestError> {
+        let section = self.input[self.input_taken..].get_mut(..length).unwrap_or_default();
+        if section.is_empty() {
+            self.slots.clear();
+            return Ok(());
+        }
+        head::parse_trailers(section, fields, &mut self.slots)
     }
 
     pub fn append_input(&mut self, bytes: &[u8]) {

@@ -37,13 +37,16 @@ pub fn is_hop_by_hop(name: &[u8]) -> bool {
     )
 }
 
-/// Fields that must not be taken from a trailer section: framing, routing, credentials and the like (RFC 9110 §6.5.1). `name` in
-/// lowercase.
+/// Fields that must not be taken from a trailer section: framing, routing, conditions, credentials, who asks, and what controls a
+/// response (RFC 9110 §6.5.1). `name` in lowercase.
 pub fn is_forbidden_in_trailers(name: &[u8]) -> bool {
     is_hop_by_hop(name)
+        || name.starts_with(b"if-")
+        || is_forwarding(ascii(name))
         || matches!(
             name,
-            b"authorization"
+            b"age"
+                | b"authorization"
                 | b"cache-control"
                 | b"content-encoding"
                 | b"content-length"
@@ -52,11 +55,20 @@ pub fn is_forbidden_in_trailers(name: &[u8]) -> bool {
                 | b"cookie"
                 | b"date"
                 | b"expect"
+                | b"expires"
                 | b"host"
+                | b"location"
                 | b"max-forwards"
+                | b"pragma"
+                | b"proxy-authenticate"
                 | b"proxy-authorization"
                 | b"range"
+                | b"retry-after"
                 | b"set-cookie"
+                | b"vary"
+                | b"via"
+                | b"www-authenticate"
+                | b"x-request-id"
         )
 }
 

@@ -57,11 +57,14 @@ fn write_checked_head(
 ) -> Result<(Framing, bool), ResponseError> {
     write_status_line(out, head.status)?;
     let declared = write_fields(out, head.headers)?;
-    if let (Some(declared), Some(actual)) = (declared, head.body_length) {
-        let bodyless_actual = actual == 0 && (facts.is_head || head.status == 304);
-        if declared != actual && !bodyless_actual {
-            return Err(ResponseError::ContentLength);
-        }
+    let contradicts = match (head.status, declared, head.body_length) {
+        // Whatever the guest says of a body here, none is sent and nothing is promised.
+        (204 | 205 | 304, _, _) => false,
+        (_, Some(declared), Some(actual)) => declared != actual && !(facts.is_head && actual == 0),
+        (_, None, _) | (_, _, None) => false,
+    };
+    if contradicts {
+        return Err(ResponseError::ContentLength);
     }
     let framing = write_framing(out, head, facts, declared);
     out.extend_from_slice(b"date: ");

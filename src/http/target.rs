@@ -271,13 +271,10 @@ fn decimal(digits: &[u8]) -> u32 {
     digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit.wrapping_sub(b'0')))
 }
 
-/// RFC 3986 section 3.2.2 without percent-encoding, which no name that can be looked up has (RFC 9110 section 4.2.3 has hosts compared as
-/// they stand).
+/// RFC 3986 section 3.2.2 without percent-encoding and without delimiters such as a comma, which no name that can be looked up has (RFC
+/// 9110 section 4.2.3 has hosts compared as they stand): a proxy that has joined two hosts to a list must not be believed.
 fn is_reg_name(host: &[u8]) -> bool {
-    host.iter().all(|byte| {
-        matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~')
-            || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
-    })
+    host.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~'))
 }
 
 #[cfg(test)]
@@ -366,6 +363,11 @@ mod tests {
             "%zz",
             "a?b",
             "a#b",
+            "a,b",
+            "a;b",
+            "a=b",
+            "a'b",
+            "a*",
             "a,b c",
             "é",
             "[::1]x:80",

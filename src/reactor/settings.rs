@@ -70,6 +70,7 @@ impl Settings {
             shutdown_timeout: server.shutdown_timeout,
             limits: http::Limits {
                 head_bytes_max: server.head_bytes_max,
+                target_bytes_max: server.target_bytes_max,
                 headers_max: server.headers_max,
                 body_bytes_max: if server.body_bytes_max == 0 { u64::MAX } else { server.body_bytes_max },
                 ..http::Limits::default()

@@ -100,6 +100,7 @@ impl Connection {
     }
 
     fn read_head(&mut self, now: Instant) -> Progress {
+        let scheme = self.scheme;
         let (Phase::ReadingHead(scan), Some(buffers)) = (&mut self.phase, &mut self.buffers) else {
             return Progress::Waiting;
         };
@@ -117,6 +118,10 @@ impl Connection {
             Ok(head) => head,
             Err(error) => return self.refuse_onward(error, now),
         };
+        // RFC 9110 §7.4: an `https` target that came in the clear must be refused, and a guest must not take it for secured.
+        if head.line.target.scheme.is_some_and(|named| named != scheme) {
+            return self.refuse_onward(RequestError::TargetMisdirected, now);
+        }
         buffers.take(length);
         let upload = match head.body {
             BodyLength::None => Upload::Done,
@@ -157,10 +162,7 @@ impl Connection {
                 exchange.facts.expects_continue = false;
                 buffers.take(skip);
                 let start = buffers.input_taken;
-                let section = &mut buffers.input[start..start + trailers];
-                if trailers == 0 {
-                    buffers.slots.clear();
-                } else if let Err(error) = head::parse_trailers(section, fields, &mut buffers.slots) {
+                if let Err(error) = buffers.read_trailers(trailers, fields) {
                     return self.refuse_onward(error, now);
                 }
                 buffers.take(trailers);
@@ -221,8 +223,12 @@ pub(super) fn discard(upload: &mut Upload, buffers: &mut Buffers, context: &Cont
                 break Discarded::Part((before - buffers.unread().len()) as u64);
             }
             Ok(Decoded::Data { skip, length }) => buffers.take(skip + length),
-            Ok(Decoded::End { skip, trailers, .. }) => {
-                buffers.take(skip + trailers);
+            Ok(Decoded::End { skip, trailers, fields }) => {
+                buffers.take(skip);
+                if buffers.read_trailers(trailers, fields).is_err() {
+                    break Discarded::Hopeless;
+                }
+                buffers.take(trailers);
                 break Discarded::Whole;
             }
             Err(_) => break Discarded::Hopeless,

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::reading::discard;
+use super::reading::{Discarded, discard};
 use super::{Connection, Exchange, Inbound, Phase, Reply, Service, Turn};
 use crate::http::body::Upload;
 use crate::http::error::ResponseError;
@@ -71,10 +71,14 @@ impl Connection {
             return self.abort();
         };
         let facts = exchange.facts;
-        if let Some(buffers) = &mut self.buffers {
-            discard(&mut exchange.upload, buffers, &self.context, u64::MAX);
-        }
-        let (upload, arrived) = (exchange.upload, exchange.upload.is_complete());
+        let arrived = match &mut self.buffers {
+            Some(buffers) => match discard(&mut exchange.upload, buffers, &self.context, u64::MAX) {
+                Discarded::Whole => true,
+                Discarded::Part(_) | Discarded::Hopeless => false,
+            },
+            None => exchange.upload.is_complete(),
+        };
+        let upload = exchange.upload;
         let keep = arrived && facts.keep_alive && self.service == Service::Serving;
         let keep = keep && (self.inbound == Inbound::Open || !self.unread().is_empty());
         let keep = self.write_error(facts, status, detail, request_id, extra, keep, now);

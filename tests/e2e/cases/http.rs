@@ -381,6 +381,30 @@ fn too_large_heads_are_refused() {
 }
 
 #[test]
+fn a_target_at_the_limit_of_the_manifest_is_served_and_one_past_it_is_414() {
+    let server = Form::Wasi.setup().server("max-target-bytes", 200).start();
+    for (length, status) in [(200, 200), (201, 414)] {
+        let mut client = server.connect();
+        client.send(format!("GET /hello?{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(length - "/hello?".len())));
+        assert_eq!(client.response().status(), status, "{length} bytes");
+    }
+    server.get("/hello").assert(200, "hello world\n");
+}
+
+#[test]
+fn a_head_at_the_largest_limit_of_the_manifest_is_served() {
+    const HEAD_BYTES: usize = 131_072;
+    let server = Form::Wasi.setup().server("max-head-bytes", HEAD_BYTES).server("max-target-bytes", 32_768).start();
+    let start = format!("GET /hello?{} HTTP/1.1\r\nHost: a\r\nX: ", "x".repeat(32_768 - "/hello?".len()));
+    for (head_bytes, status) in [(HEAD_BYTES, 200), (HEAD_BYTES + 1, 431)] {
+        let mut client = server.connect();
+        let value = "y".repeat(head_bytes - start.len() - "\r\n\r\n".len());
+        client.send_if_open(format!("{start}{value}\r\n\r\n"));
+        assert_eq!(client.response().status(), status, "{head_bytes} bytes");
+    }
+}
+
+#[test]
 fn a_body_over_the_limit_is_413() {
     let server = Form::Handlers.setup().server("max-body-mb", 1).start();
     let mut client = server.connect();

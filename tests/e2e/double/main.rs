@@ -5,6 +5,7 @@
 //! ones among them (`hello`, `echo`) show that the others fail for what they do. Its processes are made and confined by the code of the
 //! real worker; only what runs in them is different. Driven by a supervisor, through its link.
 
+mod dictation;
 mod hostile;
 mod template;
 
@@ -14,17 +15,20 @@ use rusmd_proto::limits::{BODY_CHUNK_BYTES_MAX, PROTOCOL_VERSION, WINDOW_BYTES};
 use rusmd_proto::message::encode_body;
 use rusmd_proto::{
     BUILD, ComponentKind, FrameHeader, Hello, Kind, LogLevel, LogLine, Ready, RequestId, ResponseHead, SandboxLevel,
-    StatusPage, ToSupervisor, ToWorker,
+    StatusPage, ToSupervisor, ToWorker, Trailers,
 };
 use rusmd_worker::error::ServeError;
 use rusmd_worker::link::{Link, LinkError, Outbox, Received};
 use rusmd_worker::service::{Answer, Seat, Service};
 use rusmd_worker::sys;
 
+use dictation::{Dictation, lent};
+
 /// What this worker claims to have, which is all that it can do.
 const ACTIONS: &[&str] = &[
     "hello",
     "echo",
+    "dictated",
     "exit_before_start",
     "exit_after_start",
     "abort_after_start",
@@ -146,6 +150,7 @@ impl Double {
             }
             "deaf" => self.be_deaf(),
             "hello" => self.answer(id, b"hello\n"),
+            "dictated" => self.dictated(id, &Dictation::read(&query)),
             "attempt" => {
                 let outcome = hostile::attempt(&query);
                 self.answer(id, outcome.as_bytes());
@@ -266,6 +271,23 @@ impl Double {
         loop {
             std::thread::park();
         }
+    }
+
+    fn dictated(&mut self, id: RequestId, dictation: &Dictation) {
+        let headers = lent(&dictation.fields);
+        let head = ResponseHead { status: dictation.status, body_bytes: dictation.body_bytes, headers };
+        self.send(&ToSupervisor::ResponseHead { id, head, end: false });
+        let is_last = dictation.trailers.is_empty();
+        if !dictation.body.is_empty() || is_last {
+            self.body(id, &dictation.body, is_last);
+        }
+        if !is_last {
+            self.send(&ToSupervisor::ResponseTrailers {
+                id,
+                trailers: Trailers { headers: lent(&dictation.trailers) },
+            });
+        }
+        self.done(id);
     }
 
     fn answer(&mut self, id: RequestId, body: &[u8]) {

@@ -73,11 +73,19 @@ fn a_rest_that_does_not_come_is_not_waited_for_long() {
 
 #[test]
 fn a_malformed_rest_closes() {
-    let mut bench = Bench::asked(POST_CHUNKED);
-    bench.respond(200, &[], Some(0), "");
-    bench.feed("nonsense");
-    assert_eq!(bench.poll(), "");
-    assert!(bench.connection.should_shutdown_write());
+    for rest in ["nonsense", "1\r\nab", "0\r\nGET /x HTTP/1.1\r\n\r\n", "0\r\n\n"] {
+        let mut bench = Bench::asked(POST_CHUNKED);
+        bench.respond(200, &[], Some(0), "");
+        bench.feed(rest);
+        assert_eq!(bench.poll(), "", "{rest:?}");
+        assert!(bench.connection.should_shutdown_write(), "{rest:?}");
+
+        let mut bench = Bench::asked(POST_CHUNKED);
+        bench.feed(rest);
+        bench.error(404);
+        assert!(bench.written().contains("connection: close"), "{rest:?}");
+        assert!(bench.connection.should_shutdown_write(), "{rest:?}");
+    }
 }
 
 #[test]
@@ -311,6 +319,22 @@ fn input_waits_while_it_cannot_be_used() {
     assert!(!bench.connection.wants_input(), "at the mark");
     assert_eq!(bench.poll(), "body 8");
     assert!(bench.connection.wants_input());
+}
+
+#[test]
+fn a_head_that_is_larger_than_the_mark_is_read_whole_all_the_same() {
+    for (field_bytes, outcome) in [(55, "request"), (56, "refused 431")] {
+        let mut bench = Bench::with(Limits { input_bytes_high: 8, head_bytes_max: 85, ..Limits::default() });
+        let head = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", "h".repeat(field_bytes + 4));
+        let mut told = String::new();
+        for byte in head.chars().chain("more".chars()) {
+            if told.is_empty() && bench.connection.wants_input() {
+                bench.feed(&byte.to_string());
+                told = bench.poll();
+            }
+        }
+        assert_eq!(told, outcome, "{} bytes", head.len());
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a guest gets to see of a request, and what a client gets to see of a response. Tests only.
 
 use super::{Bench, DATE, GET, GET_10, GET_TRAILERS, HEAD, POST_5, POST_CHUNKED};
-use crate::http::{BodyLength, Event, Header, ResponseError, Scheme, TargetForm, Version};
+use crate::http::{BodyLength, Connection, Event, Header, ResponseError, Scheme, TargetForm, Version};
 
 #[test]
 fn a_request_is_seen_normalised() {
@@ -25,6 +25,21 @@ fn an_http_1_0_request_needs_no_host() {
         assert_eq!((head.authority, head.version, head.keep_alive), ("", Version::Http10, false));
         assert!(head.headers.is_empty());
     });
+}
+
+#[test]
+fn a_target_of_another_scheme_than_the_connections_is_misdirected() {
+    for (scheme, target, is_served) in [
+        (Scheme::Http, "http://h/", true),
+        (Scheme::Http, "https://h/", false),
+        (Scheme::Https, "https://h/", true),
+        (Scheme::Https, "http://h/", false),
+    ] {
+        let mut bench = Bench::new();
+        bench.connection = Connection::new(bench.context.clone(), scheme, bench.now);
+        bench.feed(&format!("GET {target} HTTP/1.1\r\nhost: h\r\n\r\n"));
+        assert_eq!(bench.poll(), if is_served { "request" } else { "refused 421" }, "{scheme:?} {target}");
+    }
 }
 
 #[test]
@@ -102,11 +117,13 @@ fn statuses_without_content_have_no_framing_whatever_the_guest_says() {
     for (status, reason, framing) in
         [(204, "No Content", ""), (304, "Not Modified", ""), (205, "Reset Content", "content-length: 0\r\n")]
     {
-        let mut bench = Bench::asked(GET);
         let headers: &[Header<'_>] = &[("content-length", b"5"), ("transfer-encoding", b"chunked")];
-        let output = bench.respond(status, headers, None, "never");
-        assert_eq!(output, format!("HTTP/1.1 {status} {reason}\r\n{framing}{DATE}\r\n"));
-        assert!(bench.connection.is_idle());
+        for body_length in [None, Some(0), Some(5), Some(7)] {
+            let mut bench = Bench::asked(GET);
+            let output = bench.respond(status, headers, body_length, "never");
+            assert_eq!(output, format!("HTTP/1.1 {status} {reason}\r\n{framing}{DATE}\r\n"));
+            assert!(bench.connection.is_idle());
+        }
     }
 }
 
