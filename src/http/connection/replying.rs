@@ -95,7 +95,7 @@ impl Connection {
     }
 
     /// The response is complete: on to the next request, or to the end of the connection.
-    fn end_exchange(&mut self, upload: Upload, keep: bool, now: Instant) {
+    pub(super) fn end_exchange(&mut self, upload: Upload, keep: bool, now: Instant) {
         if keep && upload == Upload::Done {
             self.read_since = now;
             self.phase = Phase::AwaitingHead { blank_lines: 0, turn: Turn::Later };
