@@ -97,8 +97,9 @@ pub(super) fn begin(
         }
         Reply::Brief(brief) => {
             let outcome = brief_outcome(&brief);
-            respond_brief(client, backend.app().response_headers(client.serve), &brief, asked.id, now);
-            backend.note_download(asked, brief.status, 0, outcome, now);
+            let added = backend.app().response_headers(client.serve);
+            let body_bytes = respond_brief(client, added, &brief, asked.id, now);
+            backend.note_download(asked, brief.status, body_bytes, outcome, now);
         }
     }
 }
@@ -176,13 +177,13 @@ fn own_fields(validators: &Validators, date: Option<SystemTime>) -> Vec<(&'stati
     own
 }
 
-fn respond_brief(client: &mut Client, added: &[(String, String)], brief: &Brief, id: RequestId, now: Instant) {
+fn respond_brief(client: &mut Client, added: &[(String, String)], brief: &Brief, id: RequestId, now: Instant) -> u64 {
     let mut headers: Vec<Header<'_>> = Vec::with_capacity(1 + added.len());
     headers.extend(brief.field.as_ref().map(|(name, value)| (*name, value.as_bytes())));
     // The type is that of the text.
     let added = added.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
     headers.extend(added.map(|(name, value)| (name.as_str(), value.as_bytes())));
-    client.connection.respond_error(brief.status, brief.detail, &id.to_string(), &headers, now);
+    client.connection.respond_error(brief.status, brief.detail, &id.to_string(), &headers, now)
 }
 
 fn brief_outcome(brief: &Brief) -> Outcome {
