@@ -78,6 +78,15 @@ pub struct Overrides {
     pub pidfile: Option<PathBuf>,
 }
 
+impl Config {
+    /// Whether a route has a directory.
+    pub fn serves_files(&self) -> bool {
+        let has_directory =
+            |routes: &Routes| routes.list.iter().any(|route| matches!(route.target, RouteTarget::Directory(_)));
+        self.serves.iter().any(|serve| matches!(&serve.target, Target::Routes(routes) if has_directory(routes)))
+    }
+}
+
 impl Overrides {
     /// The same, whatever directory this process goes to.
     ///
