@@ -34,7 +34,7 @@ use crate::timers::{Armed, Timers};
 use super::Settings;
 use super::account::{Tally, Unrouted};
 use super::clients::Clients;
-use super::downloads::Asked;
+use super::downloads::{Asked, Instead, Refusal};
 use super::report;
 use super::source::{Member, Source};
 use super::template::Template;
@@ -121,25 +121,6 @@ pub struct Backend {
     /// Links that had more to read than their share of a turn.
     pub(super) unread_links: Vec<SlotId>,
     spare_frames: Vec<Vec<u8>>,
-}
-
-/// What happens to a request that no worker has to see.
-#[derive(Debug)]
-pub(super) enum Instead {
-    Answer(RequestId, Answer),
-    File(Asked, Box<assets::Reply>),
-}
-
-/// Why [`Backend::prepare`] makes no request of a head.
-enum Refusal {
-    Answer(Answer),
-    File(Box<assets::Reply>),
-}
-
-impl From<Answer> for Refusal {
-    fn from(answer: Answer) -> Refusal {
-        Refusal::Answer(answer)
-    }
 }
 
 /// Where a generation is in its life.

@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use rusmd_proto::RequestId;
 
+use crate::answer::Answer;
 use crate::assets::{Brief, Content, Reply, Validators};
 use crate::control::counters::Outcome;
 use crate::http::{Header, ResponseHead};
@@ -37,6 +38,25 @@ pub(super) struct Asked {
     pub began: Instant,
     pub generation: u64,
     pub told: Option<Box<Told>>,
+}
+
+/// What happens to a request that no worker has to see.
+#[derive(Debug)]
+pub(super) enum Instead {
+    Answer(RequestId, Answer),
+    File(Asked, Box<Reply>),
+}
+
+/// Why no request for a worker is made of a head.
+pub(super) enum Refusal {
+    Answer(Answer),
+    File(Box<Reply>),
+}
+
+impl From<Answer> for Refusal {
+    fn from(answer: Answer) -> Refusal {
+        Refusal::Answer(answer)
+    }
 }
 
 /// A file on its way.

@@ -10,9 +10,9 @@ use crate::control::counters::Counters;
 use crate::http::Event;
 use crate::request::{ClientKey, RequestRef};
 
-use super::backend::{Backend, Instead};
+use super::backend::Backend;
 use super::clients::Client;
-use super::downloads::{self, Pace};
+use super::downloads::{self, Instead, Pace};
 use super::generation::Generations;
 use super::open::open;
 use super::{Reactor, report};
