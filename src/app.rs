@@ -14,7 +14,8 @@ use rusmd_proto::{
 use crate::answer::Answer;
 use crate::compress::Policy;
 use crate::config::{
-    self, ComponentIndex, ComponentRef, Config, Diagnostic, Diagnostics, Loaded, Severity, Span, Target,
+    self, ComponentIndex, ComponentRef, Config, Diagnostic, Diagnostics, Directory, Loaded, RouteTarget, Severity,
+    Span, Target,
 };
 use crate::http;
 use crate::router::{Params, Resolution};
@@ -46,6 +47,8 @@ struct Load {
 enum Destination {
     /// By its place on the wire.
     Component(u16),
+    /// A file of the directory that the route names.
+    Directory,
     /// Requests get 500; the finding about it has been made.
     Broken,
 }
@@ -53,7 +56,16 @@ enum Destination {
 /// What is to happen with a request.
 #[derive(Debug)]
 pub enum Lookup<'a> {
-    Handler { component: u16, action: Option<&'a str>, path: std::borrow::Cow<'a, str> },
+    Handler {
+        component: u16,
+        action: Option<&'a str>,
+        path: std::borrow::Cow<'a, str>,
+    },
+    /// No worker is needed.
+    File {
+        directory: &'a Directory,
+        path: std::borrow::Cow<'a, str>,
+    },
     Answer(Answer),
 }
 
@@ -76,7 +88,13 @@ impl App {
         };
         let of_serve = |serve: &config::Serve| match &serve.target {
             Target::Component(component) => vec![destination(component)],
-            Target::Routes(routes) => routes.list.iter().map(|route| destination(&route.component)).collect(),
+            Target::Routes(routes) => {
+                let of_route = |route: &config::RouteSpec| match &route.target {
+                    RouteTarget::Component { component, .. } => destination(component),
+                    RouteTarget::Directory(_) => Destination::Directory,
+                };
+                routes.list.iter().map(of_route).collect()
+            }
         };
         app.destinations = app.config.serves.iter().map(of_serve).collect();
         app
@@ -204,7 +222,7 @@ impl App {
                 }
                 Target::Routes(routes) => {
                     for (route, destination) in routes.list.iter().zip(destinations) {
-                        let action = Some(route.action.as_deref());
+                        let action = Some(route.target.action());
                         destination.settle(ready, skipped, action, route.span, &mut findings);
                     }
                 }
@@ -234,12 +252,10 @@ impl App {
         let (Some(serve), Some(destinations)) = (self.config.serves.get(serve), self.destinations.get(serve)) else {
             return Lookup::Answer(Answer::BROKEN);
         };
-        let (place, action) = match &serve.target {
+        let (place, target) = match &serve.target {
             Target::Component(_) => (0, None),
             Target::Routes(routes) => match routes.router.resolve(head.method, &path, params) {
-                Resolution::Found(route) => {
-                    (route.index(), routes.list.get(route.index()).and_then(|route| route.action.as_deref()))
-                }
+                Resolution::Found(route) => (route.index(), routes.list.get(route.index()).map(|route| &route.target)),
                 Resolution::NotFound => return Lookup::Answer(Answer::new(404, "no route has this path")),
                 Resolution::MethodNotAllowed { allow } => {
                     return Lookup::Answer(Answer::allowing(405, "this path does not have this method", allow));
@@ -250,9 +266,12 @@ impl App {
                 Resolution::BadPath(_) => return Lookup::Answer(Answer::new(400, "the path is malformed")),
             },
         };
-        match destinations.get(place) {
-            Some(Destination::Component(component)) => Lookup::Handler { component: *component, action, path },
-            Some(Destination::Broken) | None => Lookup::Answer(Answer::BROKEN),
+        match (destinations.get(place), target) {
+            (Some(Destination::Component(component)), target) => {
+                Lookup::Handler { component: *component, action: target.and_then(RouteTarget::action), path }
+            }
+            (Some(Destination::Directory), Some(RouteTarget::Directory(directory))) => Lookup::File { directory, path },
+            (Some(Destination::Directory | Destination::Broken) | None, _) => Lookup::Answer(Answer::BROKEN),
         }
     }
 

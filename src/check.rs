@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusmd_proto::{ComponentInfo, ComponentKind, FrameBuffer, ToSupervisor, ToWorker};
 
 use crate::app::{App, WrongComponents};
-use crate::config::{ComponentRef, Target};
+use crate::config::{ComponentRef, RouteTarget, Target};
 use crate::pool::START_TIMEOUT;
 use crate::sys::{self, SpawnError};
 
@@ -101,8 +101,14 @@ pub fn describe(app: &App, kinds: &Kinds) -> String {
             Target::Routes(routes) => {
                 for route in &routes.list {
                     let method = route.method.as_deref().unwrap_or("any");
-                    let action = route.action.as_ref().map_or_else(String::new, |action| format!("#{action}"));
-                    let _ = writeln!(text, "  {method:<8}{:<32}{}{action}", route.pattern, name(&route.component));
+                    let target = match &route.target {
+                        RouteTarget::Component { component, action: None } => name(component),
+                        RouteTarget::Component { component, action: Some(action) } => {
+                            format!("{}#{action}", name(component))
+                        }
+                        RouteTarget::Directory(directory) => format!("dir:{}", directory.name),
+                    };
+                    let _ = writeln!(text, "  {method:<8}{:<32}{target}", route.pattern);
                 }
             }
         }

@@ -11,6 +11,7 @@
 //!             └→ reactor ─┬→ transport, tls, proxy_protocol   a client's socket ↔ bytes of HTTP
 //!                         ├→ http   bytes ↔ requests and responses    (no I/O, no clock)
 //!                         ├→ compress a response's body → fewer bytes          (pure)
+//!                         ├→ assets files of directories that the manifest names: request → open file (reads the disk by sys)
 //!                         ├→ router method and path → route           (pure)
 //!                         ├→ queue, pool, request, timers, blame      (pure)
 //!                         ├→ link   one worker's socket ↔ frames of rusmd-proto
@@ -19,12 +20,13 @@
 //! ```
 //!
 //! An arrow is the only direction in which a room knows another; rooms beside each other do not know each other, but that `app` speaks
-//! `http`'s and `router`'s types, and `compress` `http`'s, and `config` asks `sys` who a user is, `tls`
-//! what is in certificates, and `compress` what codings there are. The reactor drives `daemon` and `logs` too, which touch the system through
+//! `http`'s and `router`'s types, `assets` and `compress` `http`'s, and `config` asks `sys` who a user is, `tls`
+//! what is in certificates, `compress` what codings there are, and `assets` for directories. The reactor drives `daemon` and `logs` too, which touch the system through
 //! `sys` and files of their own. Only `reactor` reads a clock.
 
 pub mod answer;
 pub mod app;
+pub mod assets;
 pub mod bind;
 pub mod blame;
 pub mod check;

@@ -1,6 +1,6 @@
 //! Owns the configuration: the manifest and the flags in, a valid [`Config`] out, or every mistake at once.
 //!
-//! Reads the manifest and the certificates that it names, looks whether files exist and who a user is; opens no socket, starts no process, loads no component. `main` calls [`load`] at start,
+//! Reads the manifest and the certificates that it names, opens the directories whose files it serves, looks whether files exist and who a user is; opens no socket, starts no process, loads no component. `main` calls [`load`] at start,
 //! and the supervisor again at each reload. What cannot be known before a component is loaded (does it have that action?) is added to the
 //! [`Diagnostics`] by whoever loads it, with the spans that the [`Config`] carries.
 
@@ -8,6 +8,7 @@ mod capability;
 mod component;
 mod compression;
 mod diagnostic;
+mod directory;
 mod document;
 mod listen;
 mod log;
@@ -27,10 +28,11 @@ use toml::de::DeTable;
 pub use capability::{Grants, MEMORY_BYTES_DEFAULT, Network, Preopen};
 pub use component::{Component, ComponentIndex, ComponentRef};
 pub use diagnostic::{Diagnostic, Diagnostics, Purpose, Severity, Span};
+pub use directory::Directory;
 pub use listen::{Address, Listen, ListenError, SocketOptions};
 pub use log::{AccessFormat, AccessPlace, LOG_LEVELS, Log};
 pub use networks::{NETWORKS_MAX, Networks};
-pub use serve::{RouteSpec, Routes, SERVES_MAX, Serve, Target};
+pub use serve::{RouteSpec, RouteTarget, Routes, SERVES_MAX, Serve, Target};
 pub use settings::{Control, Server};
 pub use tls::{CERTIFICATES_MAX, Tls};
 
@@ -74,6 +76,15 @@ pub struct Overrides {
     pub worker_bin: Option<PathBuf>,
     pub log_level: Option<LevelFilter>,
     pub pidfile: Option<PathBuf>,
+}
+
+impl Config {
+    /// Whether a route has a directory.
+    pub fn serves_files(&self) -> bool {
+        let has_directory =
+            |routes: &Routes| routes.list.iter().any(|route| matches!(route.target, RouteTarget::Directory(_)));
+        self.serves.iter().any(|serve| matches!(&serve.target, Target::Routes(routes) if has_directory(routes)))
+    }
 }
 
 impl Overrides {
@@ -135,6 +146,8 @@ pub fn load(overrides: &Overrides) -> Result<Loaded, Diagnostics> {
     for tls in loaded.config.serves.iter_mut().filter_map(|serve| serve.tls.as_mut()) {
         tls.load(&mut loaded.diagnostics);
     }
+    let Config { serves, server, .. } = &mut loaded.config;
+    directory::open(serves, server.identity.as_ref(), &mut loaded.diagnostics);
     if loaded.diagnostics.has_errors(Purpose::Start) { Err(loaded.diagnostics) } else { Ok(loaded) }
 }
 

@@ -9,13 +9,14 @@ use super::Surroundings;
 use super::component::{ComponentRef, Registry};
 use super::compression;
 use super::diagnostic::{Diagnostic, Report, Span, quoted};
+use super::directory::{self, Directory};
 use super::document::{self, Key, Shape, Value, span};
 use super::listen::{Listen, SocketOptions};
 use super::networks::Networks;
 use super::settings;
 use super::tls::{self, Tls};
 use crate::compress::Policy;
-use crate::router::{RouteErrorCause, Router};
+use crate::router::{RouteErrorCause, RouteIndex, Router};
 
 /// Most `[[serve]]` of one manifest.
 pub const SERVES_MAX: usize = 256;
@@ -104,11 +105,37 @@ pub struct RouteSpec {
     /// Absent when any method will do.
     pub method: Option<String>,
     pub pattern: String,
-    pub component: ComponentRef,
-    /// What follows `#`; absent for a `wasi:http` component.
-    pub action: Option<String>,
+    pub target: RouteTarget,
     /// The place of the target in the manifest, for findings about it.
     pub span: Option<Span>,
+}
+
+/// Who answers on a route.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RouteTarget {
+    Component {
+        component: ComponentRef,
+        /// What follows `#`; absent for a `wasi:http` component.
+        action: Option<String>,
+    },
+    /// The supervisor itself, with files.
+    Directory(Directory),
+}
+
+impl RouteTarget {
+    pub fn action(&self) -> Option<&str> {
+        match self {
+            RouteTarget::Component { action, .. } => action.as_deref(),
+            RouteTarget::Directory(_) => None,
+        }
+    }
+
+    pub(super) fn directory_mut(&mut self) -> Option<&mut Directory> {
+        match self {
+            RouteTarget::Component { .. } => None,
+            RouteTarget::Directory(directory) => Some(directory),
+        }
+    }
 }
 
 /// A `[[serve]]` while its keys are read.
@@ -210,7 +237,7 @@ fn read_one<'d>(
         let found = Diagnostic::error(span(item), "the listener has no `listen`").absence();
         report.push(found.hint("for example listen = \"127.0.0.1:8080\""));
     }
-    let target = read_target(item, &draft, registry, report);
+    let target = read_target(item, &draft, around, registry, report);
     let listen = listen_flags.first().cloned().or(draft.listen.take())?;
     draft.check_options(&listen, report);
     Some(Serve {
@@ -375,6 +402,7 @@ fn read_headers<'d>(value: &'d Value<'d>, report: &mut Report) -> Vec<(String, S
 fn read_target(
     item: &Value<'_>,
     draft: &Draft<'_>,
+    around: &Surroundings<'_>,
     registry: &mut Registry<'_>,
     report: &mut Report,
 ) -> Option<Target> {
@@ -388,7 +416,7 @@ fn read_target(
             }
             Some(Target::Component(registry.reference(name, span(component), report)?))
         }
-        (None, Some((key, routes))) => read_routes(key, routes, registry, report).map(Target::Routes),
+        (None, Some((key, routes))) => read_routes(key, routes, around, registry, report).map(Target::Routes),
         (Some(component), Some((routes, _))) => {
             let found = Diagnostic::error(span(component), "the listener has both a component and routes");
             report.push(found.label("remove this").also(span(routes), "or these"));
@@ -405,6 +433,7 @@ fn read_target(
 fn read_routes<'d>(
     key: &Key<'_>,
     value: &'d Value<'d>,
+    around: &Surroundings<'_>,
     registry: &mut Registry<'_>,
     report: &mut Report,
 ) -> Option<Routes> {
@@ -420,17 +449,33 @@ fn read_routes<'d>(
     for (key, value) in entries {
         // Both sides are read before either is given up, so that the mistakes of both are told.
         let path = read_route_key(key, report);
-        let target = read_route_target(value, registry, report);
+        let mut target = read_route_target(value, around, registry, report);
+        if let (Some((method, pattern)), Some(directory)) =
+            (&path, target.as_mut().and_then(RouteTarget::directory_mut))
+        {
+            match directory::skipped_segments(method.as_deref(), pattern, span(key), report) {
+                Some(skipped) => directory.skipped = skipped,
+                None => good = false,
+            }
+        }
         match (path, target) {
-            (Some((method, pattern)), Some((component, action))) => {
-                list.push(RouteSpec { method, pattern, component, action, span: span(value) });
+            (Some((method, pattern)), Some(target)) => {
+                list.push(RouteSpec { method, pattern, target, span: span(value) });
                 keys.push(span(key));
             }
             (None, _) | (_, None) => good = false,
         }
     }
     match Router::new(list.iter().map(|route| (route.method.as_deref(), route.pattern.as_str()))) {
-        Ok(router) => good.then_some(Routes { router, list }),
+        Ok(mut router) => {
+            // `/assets` and `/assets/` are the directory's own page; what `*` matches is never empty.
+            for (index, route) in (0..).map(RouteIndex).zip(&list) {
+                if let RouteTarget::Directory(_) = route.target {
+                    router.extend_to_prefix(index, &route.pattern);
+                }
+            }
+            good.then_some(Routes { router, list })
+        }
         Err(errors) => {
             for error in errors {
                 let place = keys.get(error.route.index()).copied().flatten();
@@ -477,16 +522,16 @@ fn read_route_key(key: &Key<'_>, report: &mut Report) -> Option<(Option<String>,
     Some((method.map(str::to_ascii_uppercase), pattern.to_owned()))
 }
 
-/// `api#show`, or `api` for a component that dispatches itself.
+/// `api#show`, or `api` for a component that dispatches itself, or `dir:public` for the files of a directory.
 fn read_route_target(
     value: &Value<'_>,
+    around: &Surroundings<'_>,
     registry: &mut Registry<'_>,
     report: &mut Report,
-) -> Option<(ComponentRef, Option<String>)> {
+) -> Option<RouteTarget> {
     let text = document::string(value, report)?;
-    if let Some(("dir", _)) = text.split_once(':') {
-        report.push(Diagnostic::error(span(value), "serving a directory is not supported yet"));
-        return None;
+    if let Some(name) = text.strip_prefix(directory::PREFIX) {
+        return directory::read(name, value, around, report).map(RouteTarget::Directory);
     }
     let (name, action) = match text.split_once('#') {
         Some((name, action)) => (name, Some(action)),
@@ -498,7 +543,7 @@ fn read_route_target(
         return None;
     }
     let component = registry.reference(name, span(value), report)?;
-    Some((component, action.map(str::to_owned)))
+    Some(RouteTarget::Component { component, action: action.map(str::to_owned) })
 }
 
 fn is_action(action: &str) -> bool {

@@ -26,6 +26,13 @@ fn read(manifest: &str) -> Result<Loaded, Diagnostics> {
     read_with(manifest.as_bytes(), &Overrides::default())
 }
 
+fn component_of(target: &RouteTarget) -> ComponentRef {
+    match target {
+        RouteTarget::Component { component, .. } => component.clone(),
+        RouteTarget::Directory(directory) => panic!("a directory: {directory:?}"),
+    }
+}
+
 fn good(manifest: &str) -> Config {
     match read(manifest) {
         Ok(loaded) if loaded.diagnostics.is_empty() => loaded.config,
@@ -107,7 +114,7 @@ fn a_whole_manifest_means_what_it_says() {
     let list: Vec<_> = routes
         .list
         .iter()
-        .map(|r| (r.method.as_deref(), r.pattern.as_str(), r.component.clone(), r.action.as_deref()))
+        .map(|r| (r.method.as_deref(), r.pattern.as_str(), component_of(&r.target), r.target.action()))
         .collect();
     assert_eq!(
         list,
@@ -290,8 +297,8 @@ warning: the component `apu` is not registered: there is no file `app/wasm/apu.w
     assert_eq!(loaded.diagnostics.render(Purpose::Start, false), expected);
     assert!(loaded.diagnostics.has_errors(Purpose::Check));
     let Target::Routes(routes) = &loaded.config.serves[0].target else { panic!("routes") };
-    assert_eq!(routes.list[1].component, ComponentRef::Unregistered("apu".to_owned()));
-    assert_eq!(routes.list[2].component, ComponentRef::Registered(ComponentIndex(0)));
+    assert_eq!(component_of(&routes.list[1].target), ComponentRef::Unregistered("apu".to_owned()));
+    assert_eq!(component_of(&routes.list[2].target), ComponentRef::Registered(ComponentIndex(0)));
     assert_eq!(loaded.config.components.len(), 1);
 }
 
@@ -398,7 +405,11 @@ fn mistakes_in_routes_are_told() {
         ("\"GET /a b\" = \"api#show\"", &["error: the path of a route has no white space or control characters"]),
         ("\"GET /a\" = \"api#\"", &["error: `` is not the name of an action"]),
         ("\"GET /a\" = \"#show\"", &["error: `` cannot be the name of a component"]),
-        ("\"GET /a\" = \"dir:public\"", &["error: serving a directory is not supported yet"]),
+        ("\"GET /a/*\" = \"dir:gone\"", &["error: `app/gone` is not a directory"]),
+        ("\"GET /a/*\" = \"dir:\"", &["error: the directory has no name"]),
+        ("\"GET /a\" = \"dir:data\"", &["error: the route of a directory ends in `*`"]),
+        ("\"/a/*\" = \"dir:data\"", &["error: a directory is served to GET alone"]),
+        ("\"PUT /a/*\" = \"dir:data\"", &["error: a directory is served to GET alone"]),
         ("\"GET /a\" = 1", &["error: expected a string, found an integer"]),
         ("\"GET /*/a\" = \"api x\"", &["error: `api x` cannot be the name of a component"]),
         ("\"GET /*/a\" = \"api#a\"", &["error: `*` is not the last segment"]),

@@ -29,9 +29,9 @@ macro_rules! named {
 named! {
     /// What became of a request. One for each request, whatever its client has seen of it.
     pub enum Outcome {
-        /// The guest's own response was sent to its end, whatever its status.
+        /// The guest's own response, or what there is of a file, was sent to its end, whatever its status.
         Served = "served",
-        /// Answered by the router: 404, 405, an answer to OPTIONS.
+        /// Answered by the router: 404, 405, an answer to OPTIONS; or a file that is not there.
         Unrouted = "unrouted",
         /// 500: the route leads to nothing that could be loaded.
         BrokenRoute = "broken-route",
@@ -41,7 +41,7 @@ named! {
         MemoryLimit = "memory-limit",
         NoResponse = "no-response",
         InvalidResponse = "invalid-response",
-        /// The worker could not run it, and the guest is not to blame.
+        /// The worker could not run it, and the guest is not to blame; or a file could not be read.
         InternalError = "internal-error",
         /// 504: the handler's time was over.
         TimedOut = "timed-out",

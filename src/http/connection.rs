@@ -8,6 +8,7 @@
 //!    hold the client back; `wants_input` then turns false.
 //! 3. Then: `output` to the socket, `consume_output`, `should_shutdown_write`, `is_closed`, `deadline`.
 
+mod beside;
 mod reading;
 mod replying;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::body::Upload;
-use super::context::{Buffers, Context};
+use super::context::{Buffers, Context, DATE_BYTES};
 use super::error::RequestError;
 use super::head::{Facts, HeadScan, Headers, RequestHead};
 use super::limits::FAREWELL_BYTES_MAX;
@@ -126,7 +127,15 @@ struct Exchange {
 #[derive(Clone, Copy, Debug)]
 enum Reply {
     Owed,
-    Body { framing: Framing, keep: bool },
+    Body {
+        framing: Framing,
+        keep: bool,
+    },
+    /// The head is queued; the body follows the output from elsewhere, and this much of it is due.
+    Beside {
+        left: u64,
+        keep: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -309,6 +318,11 @@ impl Connection {
         }
     }
 
+    /// The `Date` of a response that begins now.
+    pub fn date(&self) -> [u8; DATE_BYTES] {
+        self.context.date()
+    }
+
     /// Whether nothing is in progress: no request, no byte to write.
     pub fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::AwaitingHead { .. }) && self.unread().is_empty() && self.output().is_empty()
@@ -321,7 +335,7 @@ impl Connection {
 
     /// Whether a response has begun and not ended.
     pub const fn is_head_sent(&self) -> bool {
-        matches!(self.phase, Phase::Exchanging(Exchange { reply: Reply::Body { .. }, .. }))
+        matches!(self.phase, Phase::Exchanging(Exchange { reply: Reply::Body { .. } | Reply::Beside { .. }, .. }))
     }
 
     /// Whether the reactor should shut the socket's sending side now, and then say `handle_write_shutdown`.
@@ -359,7 +373,7 @@ impl Connection {
         let facts = match &self.phase {
             Phase::Exchanging(exchange) => match exchange.reply {
                 Reply::Owed => exchange.facts,
-                Reply::Body { .. } => return self.close(Ending::Cut),
+                Reply::Body { .. } | Reply::Beside { .. } => return self.close(Ending::Cut),
             },
             _ => Facts::UNKNOWN,
         };
@@ -409,7 +423,8 @@ impl Connection {
     }
 
     fn write_deadline(&self) -> Option<Instant> {
-        (!self.output().is_empty()).then(|| self.write_since + self.context.timeouts.write)
+        let is_beside = matches!(self.phase, Phase::Exchanging(Exchange { reply: Reply::Beside { .. }, .. }));
+        (is_beside || !self.output().is_empty()).then(|| self.write_since + self.context.timeouts.write)
     }
 
     /// Whether there will be no further request.

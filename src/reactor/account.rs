@@ -12,21 +12,28 @@ use crate::logs::AccessEntry;
 use crate::request::Request;
 
 use super::backend::Backend;
+use super::downloads::Asked;
 use super::{Clock, Reactor};
 
-/// A request that never became one: it was answered, or refused, before a worker could have it.
+/// A request that no worker has seen: it was refused, or the supervisor has answered it.
 #[derive(Debug)]
 pub(super) struct Unrouted {
     id: RequestId,
     peer: Option<SocketAddr>,
     status: u16,
     outcome: Outcome,
+    /// Of the response's body.
+    bytes: u64,
+    /// When its head was there and when its response was over, if that took time.
+    span: Option<(Instant, Instant)>,
+    generation: u64,
     /// What the access log tells of it, when there is one and there was a head.
     head: Option<Box<Told>>,
 }
 
+/// What the access log tells of a head.
 #[derive(Debug)]
-struct Told {
+pub(super) struct Told {
     method: String,
     target: String,
     referer: Option<Vec<u8>>,
@@ -42,25 +49,44 @@ impl Backend {
         head: &http::RequestHead<'_>,
         answer: &Answer,
     ) {
-        let field = |name: &str| {
-            let mut fields = head.headers.iter();
-            fields.find(|(known, _)| *known == name).map(|(_, value)| value.to_vec())
-        };
-        let told = self.tells_access.then(|| {
+        let told = self.told(head);
+        self.push_unrouted(id, peer, answer.status, answer.outcome(), told);
+    }
+
+    /// What will be told of this head, if anything.
+    pub(super) fn told(&self, head: &http::RequestHead<'_>) -> Option<Box<Told>> {
+        let field = |name: &str| head.headers.find(name).map(<[u8]>::to_vec);
+        self.tells_access.then(|| {
             Box::new(Told {
                 method: head.method.to_owned(),
                 target: target(head.path, head.query),
                 referer: field("referer"),
                 user_agent: field("user-agent"),
             })
-        });
-        self.unrouted.push(Unrouted { id, peer, status: answer.status, outcome: answer.outcome(), head: told });
+        })
+    }
+
+    fn push_unrouted(
+        &mut self,
+        id: RequestId,
+        peer: Option<SocketAddr>,
+        status: u16,
+        outcome: Outcome,
+        head: Option<Box<Told>>,
+    ) {
+        let generation = self.number;
+        self.unrouted.push(Unrouted { id, peer, status, outcome, bytes: 0, span: None, generation, head });
+    }
+
+    /// The response with a file is over, or will not be.
+    pub(super) fn note_download(&mut self, asked: Asked, status: u16, bytes: u64, outcome: Outcome, now: Instant) {
+        let Asked { id, peer, began, generation, told: head } = asked;
+        self.unrouted.push(Unrouted { id, peer, status, outcome, bytes, span: Some((began, now)), generation, head });
     }
 
     /// What a client sent was no request.
     pub(super) fn note_refused(&mut self, peer: Option<SocketAddr>, status: u16) {
-        let id = RequestId::NONE;
-        self.unrouted.push(Unrouted { id, peer, status, outcome: Outcome::Malformed, head: None });
+        self.push_unrouted(RequestId::NONE, peer, status, Outcome::Malformed, None);
     }
 }
 
@@ -73,9 +99,9 @@ impl Reactor<'_> {
             backend.tells_access = writes;
             self.counters.dispatched_again += std::mem::take(&mut backend.dispatched_again);
             for unrouted in backend.unrouted.drain(..) {
-                self.counters.handle_request_end(unrouted.outcome, Some(unrouted.status), Duration::ZERO);
+                self.counters.handle_request_end(unrouted.outcome, Some(unrouted.status), unrouted.total());
                 if writes {
-                    self.logs.push(&unrouted.entry(backend.number, clock.wall));
+                    self.logs.push(&unrouted.entry(clock));
                 }
             }
             let mut finished = std::mem::take(&mut backend.finished);
@@ -187,25 +213,30 @@ impl<'a> Ended<'a> {
 }
 
 impl Unrouted {
-    fn entry(&self, generation: u64, wall: SystemTime) -> AccessEntry<'_> {
+    fn total(&self) -> Duration {
+        self.span.map_or(Duration::ZERO, |(began, ended)| ended.saturating_duration_since(began))
+    }
+
+    fn entry(&self, clock: Clock) -> AccessEntry<'_> {
         let told = self.head.as_deref();
+        let age = self.span.map_or(Duration::ZERO, |(began, _)| clock.now.saturating_duration_since(began));
         AccessEntry {
-            time: wall,
+            time: clock.wall.checked_sub(age).unwrap_or(clock.wall),
             peer: self.peer,
             id: self.id,
             method: told.map_or(b"", |told| told.method.as_bytes()),
             target: told.map_or(b"", |told| told.target.as_bytes()),
             version: "HTTP/1.1",
             status: self.status,
-            bytes: 0,
+            bytes: self.bytes,
             referer: told.and_then(|told| told.referer.as_deref()),
             user_agent: told.and_then(|told| told.user_agent.as_deref()),
-            total: Duration::ZERO,
+            total: self.total(),
             queue: Duration::ZERO,
             dispatch: Duration::ZERO,
             run: Duration::ZERO,
             worker: None,
-            generation,
+            generation: self.generation,
             component: None,
             action: None,
             started: false,

@@ -16,6 +16,7 @@ use rusmd_proto::{Kind, RequestHead, RequestId, SandboxLevel, Scheme, ToWorker, 
 
 use crate::answer::Answer;
 use crate::app::{App, Lookup};
+use crate::assets;
 use crate::blame::{Blame, Key, Verdict};
 use crate::compress::Room;
 use crate::config::settings::OnTrap;
@@ -33,6 +34,7 @@ use crate::timers::{Armed, Timers};
 use super::Settings;
 use super::account::{Tally, Unrouted};
 use super::clients::Clients;
+use super::downloads::{Asked, Instead, Refusal};
 use super::report;
 use super::source::{Member, Source};
 use super::template::Template;
@@ -227,16 +229,25 @@ impl Backend {
         serve: usize,
         head: &http::RequestHead<'_>,
         now: Instant,
-    ) -> Result<RequestId, (RequestId, Answer)> {
-        let prepared = self.prepare(client, peer, serve, head, now);
-        let request = prepared.inspect_err(|(id, answer)| self.note_answered(*id, peer, head, answer))?;
+    ) -> Result<RequestId, Instead> {
+        let request = match self.prepare(client, peer, serve, head, now) {
+            Ok(request) => request,
+            Err((id, Refusal::Answer(answer))) => {
+                self.note_answered(id, peer, head, &answer);
+                return Err(Instead::Answer(id, answer));
+            }
+            Err((id, Refusal::File(reply))) => {
+                let asked = Asked { id, peer, began: now, generation: self.number, told: self.told(head) };
+                return Err(Instead::File(asked, reply));
+            }
+        };
         let (id, is_whole) = (request.id, request.upload == Upload::Over);
         if !self.requests.insert(request) {
             self.note_answered(id, peer, head, &Answer::OVERLOADED);
-            return Err((id, Answer::OVERLOADED));
+            return Err(Instead::Answer(id, Answer::OVERLOADED));
         }
         if is_whole {
-            self.admit(id, now).map_err(|answer| (id, answer))?;
+            self.admit(id, now).map_err(|answer| Instead::Answer(id, answer))?;
         }
         Ok(id)
     }
@@ -249,16 +260,21 @@ impl Backend {
         serve: usize,
         head: &http::RequestHead<'_>,
         now: Instant,
-    ) -> Result<Request, (RequestId, Answer)> {
+    ) -> Result<Request, (RequestId, Refusal)> {
         let id = self.requests.next_id();
         let mut params = Params::new();
         let (component, action, path) = match self.app.lookup(serve, head, &mut params) {
             Lookup::Handler { component, action, path } => (component, action, path),
-            Lookup::Answer(answer) => return Err((id, answer)),
+            Lookup::File { directory, path } => {
+                let Some(root) = &directory.root else { return Err((id, Answer::BROKEN.into())) };
+                let reply = assets::reply(root, directory.skipped, &path, head);
+                return Err((id, Refusal::File(Box::new(reply))));
+            }
+            Lookup::Answer(answer) => return Err((id, answer.into())),
         };
         let fingerprint = self.blame.fingerprint(Key { component, action, path: &path });
         if let Some(answer) = refusal(self.blame.verdict(fingerprint, now)) {
-            return Err((id, answer));
+            return Err((id, answer.into()));
         }
         let body_bytes = match head.body {
             http::BodyLength::None => Some(0),
@@ -289,7 +305,7 @@ impl Backend {
         let mut frames = self.spare_frames.pop().unwrap_or_default();
         let end = body_bytes == Some(0);
         if (ToWorker::Request { id, head: wire, end }).encode(&mut frames).is_err() {
-            return Err((id, Answer::new(431, "the request's head is too large")));
+            return Err((id, Answer::new(431, "the request's head is too large").into()));
         }
         let mut request = Request::new(id, client, serve, component, frames, now, now + self.request_timeout);
         request.fingerprint = fingerprint;

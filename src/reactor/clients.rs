@@ -17,6 +17,8 @@ use crate::timers::{Armed, Timers};
 use crate::tls::Acceptor;
 use crate::transport::Transport;
 
+use super::downloads::Download;
+
 use super::neighbours::{Neighbourhood, Neighbours};
 
 /// What clients are told for which there is no place.
@@ -46,6 +48,8 @@ pub struct Client {
     terms: u32,
     /// The request that it waits for, from its head to the end of its response.
     pub request: Option<RequestRef>,
+    /// The file that it is sent, from the head of the response to its end.
+    pub download: Option<Box<Download>>,
     /// The socket may have bytes for us.
     pub readable: bool,
     /// The client has closed its sending side. Its last bytes and its end may come with one event, so that a short read is not the last.
@@ -165,6 +169,7 @@ impl Clients {
             serve: origin.serve,
             terms: origin.terms,
             request: None,
+            download: None,
             readable: true,
             ended: false,
             writable: true,
@@ -359,6 +364,11 @@ impl Clients {
             }
             self.touch(key);
         }
+    }
+
+    /// The downloads that are not over.
+    pub(super) fn downloads(&mut self) -> impl Iterator<Item = Box<Download>> {
+        self.slab.iter_mut().filter_map(|(_, client)| client.download.take())
     }
 
     /// Cuts every connection that is left.

@@ -12,6 +12,7 @@ use crate::request::{ClientKey, RequestRef};
 
 use super::backend::Backend;
 use super::clients::Client;
+use super::downloads::{self, Instead, Pace};
 use super::generation::Generations;
 use super::open::open;
 use super::{Reactor, report};
@@ -60,6 +61,9 @@ impl Reactor<'_> {
             Progress::Postponed => self.clients.postpone(key),
             Progress::Ended => {
                 let (request, listener, is_farewell) = (client.request, client.listener, client.is_farewell);
+                if let Some(download) = client.download.take() {
+                    download.break_off(self.generations.current_mut(), now);
+                }
                 if let Some(request) = request {
                     leave(&mut self.generations, request, now);
                 }
@@ -89,8 +93,13 @@ fn drive_client(
         client.connection.handle_disconnect();
     }
     for _ in 0..ROUNDS_PER_TURN {
-        handle_events(client, generations, now);
+        handle_events(client, generations, scratch, now);
         flush(client, now);
+        match downloads::go_on(client, generations, scratch, now) {
+            Pace::None | Pace::Waits => {}
+            Pace::Over => continue,
+            Pace::Spent => return Progress::Postponed,
+        }
         if let Some(RequestRef { generation, id }) = client.request
             && let Some(backend) = generations.get_mut(generation)
         {
@@ -163,7 +172,7 @@ fn receive(client: &mut Client, generations: &Generations, scratch: &mut [u8], n
 }
 
 /// Writes as much as the socket takes.
-fn flush(client: &mut Client, now: Instant) {
+pub(super) fn flush(client: &mut Client, now: Instant) {
     client.transport.flush();
     while client.writable && !client.connection.output().is_empty() {
         match client.transport.write(client.connection.output()) {
@@ -176,10 +185,10 @@ fn flush(client: &mut Client, now: Instant) {
 }
 
 /// Takes the events that the backend has room for.
-fn handle_events(client: &mut Client, generations: &mut Generations, now: Instant) {
+fn handle_events(client: &mut Client, generations: &mut Generations, scratch: &mut [u8], now: Instant) {
     while backend_takes(client, generations) {
         let Some(event) = client.connection.poll_event(now) else { return };
-        let refused = match event {
+        let instead = match event {
             Event::Request(head) => {
                 let continues = head.expects_continue;
                 let backend = generations.current_mut();
@@ -191,7 +200,7 @@ fn handle_events(client: &mut Client, generations: &mut Generations, now: Instan
                         }
                         None
                     }
-                    Err((id, answer)) => Some((id, answer)),
+                    Err(instead) => Some(instead),
                 }
             }
             Event::Body(bytes) => pass_on(client.request, generations, |backend, id| backend.take_body(id, bytes, now)),
@@ -213,10 +222,18 @@ fn handle_events(client: &mut Client, generations: &mut Generations, now: Instan
                 None
             }
         };
-        if let Some((id, answer)) = refused {
-            client.request = None;
-            let added = generations.current().app().response_headers(client.serve);
-            report::respond(&mut client.connection, &answer, id, added, now);
+        match instead {
+            None => {}
+            Some(Instead::Answer(id, answer)) => {
+                client.request = None;
+                let added = generations.current().app().response_headers(client.serve);
+                report::respond(&mut client.connection, &answer, id, added, now);
+            }
+            Some(Instead::File(asked, reply)) => {
+                downloads::begin(client, generations.current_mut(), asked, *reply, scratch, now);
+                // A file costs system calls: one for each round.
+                return;
+            }
         }
     }
 }
@@ -226,8 +243,8 @@ fn pass_on(
     request: Option<RequestRef>,
     generations: &mut Generations,
     take: impl FnOnce(&mut Backend, RequestId) -> Result<(), Answer>,
-) -> Option<(RequestId, Answer)> {
+) -> Option<Instead> {
     let RequestRef { generation, id } = request?;
     let answer = take(generations.get_mut(generation)?, id).err()?;
-    Some((id, answer))
+    Some(Instead::Answer(id, answer))
 }

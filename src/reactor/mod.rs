@@ -15,6 +15,7 @@ mod clock;
 mod control;
 mod deaths;
 mod dispatch;
+mod downloads;
 mod drive;
 mod frames;
 mod generation;

@@ -28,13 +28,7 @@ pub(super) fn begin(
     let headers: &[Header<'_>] = if added.is_empty() {
         &head.headers
     } else {
-        // What the manifest says of a field holds, but where each line of it says something of its own.
-        let is_replaced = |name: &str| {
-            !ADDITIVE.iter().any(|additive| name.eq_ignore_ascii_case(additive))
-                && added.iter().any(|(own, _)| own.eq_ignore_ascii_case(name))
-        };
-        headers.extend(head.headers.iter().filter(|(name, _)| !is_replaced(name)));
-        headers.extend(added.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+        add(&mut headers, head.headers.iter().copied(), added);
         &headers
     };
     let response = http::ResponseHead { status: head.status, headers, body_length: head.body_bytes };
@@ -44,6 +38,21 @@ pub(super) fn begin(
     }
     request.trace.status = head.status;
     Ok(())
+}
+
+/// Puts together a response's own fields and those of the listener. What the manifest says of a field holds, but where each line of it says
+/// something of its own.
+pub(super) fn add<'a>(
+    headers: &mut Vec<Header<'a>>,
+    own: impl Iterator<Item = Header<'a>>,
+    added: &'a [(String, String)],
+) {
+    let is_replaced = |name: &str| {
+        !ADDITIVE.iter().any(|additive| name.eq_ignore_ascii_case(additive))
+            && added.iter().any(|(own, _)| own.eq_ignore_ascii_case(name))
+    };
+    headers.extend(own.filter(|(name, _)| !is_replaced(name)));
+    headers.extend(added.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
 }
 
 /// The head, where a body may be compressed.

@@ -61,7 +61,7 @@ impl Settings {
             },
             worker_binary,
             cgroups: cgroups(server),
-            connections_max: connections_max(server),
+            connections_max: connections_max(config),
             connections_per_address_max: server.connections_per_address_max,
             queue_length: server.queue_length,
             queue_timeout: server.queue_timeout,
@@ -87,10 +87,13 @@ impl Settings {
 }
 
 /// As many as the manifest says, and no more than there are descriptors for.
-fn connections_max(server: &Server) -> usize {
+fn connections_max(config: &Config) -> usize {
+    let server = &config.server;
     let workers = (server.workers + server.spare_workers) * DESCRIPTORS_PER_WORKER;
     let descriptors = sys::open_descriptors_max().map_or(1024, |max| usize::try_from(max).unwrap_or(usize::MAX));
-    let left = descriptors.saturating_sub(workers + DESCRIPTORS_RESERVED).max(1);
+    // A client that downloads has a file beside its socket.
+    let of_client = if config.serves_files() { 2 } else { 1 };
+    let left = (descriptors.saturating_sub(workers + DESCRIPTORS_RESERVED) / of_client).max(1);
     if left < server.connections_max {
         log::warn!(
             "max-connections is {}, but the limit of open files (ulimit -n) leaves {left}",

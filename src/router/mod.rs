@@ -111,6 +111,13 @@ impl Router {
         if errors.is_empty() { Ok(router) } else { Err(errors) }
     }
 
+    /// Lets a GET route that ends in `*` have the path before the `*` as well, unless a route of its own answers there.
+    pub fn extend_to_prefix(&mut self, route: RouteIndex, pattern: &str) {
+        if let Ok(pattern) = Pattern::parse(pattern) {
+            self.tree.insert_prefix("GET", &pattern, route);
+        }
+    }
+
     /// Finds the route for a request. `method` is compared as it stands, for methods are case-sensitive (RFC 9110, section 9.1);
     /// `path` is the path of the request target without the query, normalised and percent-encoded: what the component will be shown, so
     /// that it cannot be routed by one path and answered by another. Nothing is allocated unless the path has escapes, or had dot

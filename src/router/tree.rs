@@ -84,6 +84,22 @@ impl Tree {
         methods.insert(method, route)
     }
 
+    /// Adds a route at the node of which the pattern's `*` hangs, where nothing answers this method.
+    pub(super) fn insert_prefix(&mut self, method: &str, pattern: &Pattern, route: RouteIndex) {
+        let mut at = 0;
+        for segment in &pattern.segments {
+            match segment {
+                Segment::Literal(literal) => at = self.literal_child(at, literal),
+                Segment::Param(_) => at = self.param_child(at),
+                Segment::Rest => {}
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(at).filter(|node| node.here.find(method).is_none()) {
+            // It has just been seen to be free.
+            let _ = node.here.insert(Some(method), route);
+        }
+    }
+
     /// The best route that has both the path and the method. `path` is normalised.
     pub(super) fn find(&self, method: &str, path: &str, captures: &mut Captures) -> Option<RouteIndex> {
         Walk { tree: self, method, path, captures }.find(0, 0, 0)

@@ -62,13 +62,22 @@ impl Connection {
     }
 
     /// Answers with a short text of the server's own; after the head of another response is out, cuts the connection. If the
-    /// request body has not arrived whole, the connection ends with the answer. Without an owed response it does nothing.
-    pub fn respond_error(&mut self, status: u16, detail: &str, request_id: &str, extra: &[Header<'_>], now: Instant) {
+    /// request body has not arrived whole, the connection ends with the answer. Without an owed response it does nothing. Returns how long
+    /// the text is that was sent.
+    pub fn respond_error(
+        &mut self,
+        status: u16,
+        detail: &str,
+        request_id: &str,
+        extra: &[Header<'_>],
+        now: Instant,
+    ) -> u64 {
         let Phase::Exchanging(exchange) = &mut self.phase else {
-            return;
+            return 0;
         };
         let Reply::Owed = exchange.reply else {
-            return self.abort();
+            self.abort();
+            return 0;
         };
         let facts = exchange.facts;
         let arrived = match &mut self.buffers {
@@ -81,8 +90,9 @@ impl Connection {
         let upload = exchange.upload;
         let keep = arrived && facts.keep_alive && self.service == Service::Serving;
         let keep = keep && (self.inbound == Inbound::Open || !self.unread().is_empty());
-        let keep = self.write_error(facts, status, detail, request_id, extra, keep, now);
+        let (keep, body_bytes) = self.write_error(facts, status, detail, request_id, extra, keep, now);
         self.end_exchange(upload, keep, now);
+        body_bytes
     }
 
     /// Tells a client that waits for it to send the body, once; otherwise does nothing.
@@ -99,7 +109,7 @@ impl Connection {
     }
 
     /// The response is complete: on to the next request, or to the end of the connection.
-    fn end_exchange(&mut self, upload: Upload, keep: bool, now: Instant) {
+    pub(super) fn end_exchange(&mut self, upload: Upload, keep: bool, now: Instant) {
         if keep && upload == Upload::Done {
             self.read_since = now;
             self.phase = Phase::AwaitingHead { blank_lines: 0, turn: Turn::Later };
@@ -113,7 +123,7 @@ impl Connection {
         }
     }
 
-    /// Returns whether the connection is kept.
+    /// Returns whether the connection is kept, and how long the text is that is sent.
     #[expect(clippy::too_many_arguments, reason = "private, and each is a part of one response")]
     pub(super) fn write_error(
         &mut self,
@@ -124,7 +134,7 @@ impl Connection {
         extra: &[Header<'_>],
         keep: bool,
         now: Instant,
-    ) -> bool {
+    ) -> (bool, u64) {
         let (content_type, body) = response::error_body(facts.accepts_only_json, status, detail, request_id);
         let mut headers: Vec<Header<'_>> = Vec::with_capacity(1 + extra.len());
         if !matches!(status, 204 | 205 | 304) {
@@ -140,9 +150,11 @@ impl Connection {
             response::write_head(out, &plain, facts, keep, &date)
         });
         let Ok((mut framing, keep)) = written else {
-            return false;
+            return (false, 0);
         };
         // The body has the length that the head has just been given.
-        keep & response::write_body(out, &mut framing, body.as_bytes()).is_ok()
+        let before = out.len();
+        let is_whole = response::write_body(out, &mut framing, body.as_bytes()).is_ok();
+        (keep && is_whole, (out.len() - before) as u64)
     }
 }

@@ -1,5 +1,6 @@
 //! The lifecycle of a connection, with a bench that stands in for the reactor. Bad requests are in `corpus`.
 
+mod beside;
 mod endings;
 mod responses;
 

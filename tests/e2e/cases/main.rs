@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails by panicking")]
 
+mod assets;
 mod blame;
 mod bodies;
 mod cache;

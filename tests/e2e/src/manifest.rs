@@ -68,11 +68,11 @@ impl Manifest {
         self.listeners.push(Listener { listen: "127.0.0.1:0".to_owned(), extra: String::new(), target });
     }
 
-    /// Adds a listener with routes; every component that they name is declared.
+    /// Adds a listener with routes; every component that they name is declared. `dir:NAME` is a directory beside the manifest.
     pub fn add_routes_listener(&mut self, routes: &[(&str, &str)]) {
         for (_, to) in routes {
             let name = to.split('#').next().unwrap_or(to);
-            if !name.starts_with("unregistered") {
+            if !name.starts_with("unregistered") && !name.starts_with("dir:") {
                 self.declare(name);
             }
         }

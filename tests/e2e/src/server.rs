@@ -147,6 +147,11 @@ impl Setup {
         self
     }
 
+    /// A file of `public`, a directory beside the manifest that a route can serve as `dir:public`.
+    pub fn public(self, name: &str, contents: &str) -> Setup {
+        self.file(&format!("public/{name}"), contents)
+    }
+
     /// A certificate and its key as `NAME.pem` and `NAME.key` beside the manifest.
     pub fn certificate(self, name: &str, certificate: &Certificate) -> Setup {
         self.file(&format!("{name}.pem"), &certificate.cert).file(&format!("{name}.key"), &certificate.key)
@@ -202,6 +207,8 @@ impl Setup {
         let scratch = Scratch::new();
         let config = scratch.write("rusm.toml", self.manifest.to_toml());
         for (name, contents) in &self.files {
+            let parent = scratch.path().join(name).parent().map(fs::create_dir_all);
+            parent.unwrap_or(Ok(())).expect("the scratch directory is writable");
             let path = scratch.write(name, contents);
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
         }
