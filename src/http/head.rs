@@ -370,7 +370,8 @@ struct Findings {
 enum Coding {
     #[default]
     None,
-    /// Only codings that are not `chunked` so far: an error unless `chunked` follows.
+    /// Only codings that are not `chunked` so far. RFC 9112 §6.3 would have 400 where `chunked` does not follow, §6.1 has 501 for a coding
+    /// that is not understood: that is what a client can act upon, and the connection closes either way.
     Foreign,
     Chunked,
     ForeignThenChunked,
@@ -496,8 +497,7 @@ impl Findings {
             (_, Some(_)) => Err(RequestError::LengthAndCoding),
             (_, None) if version == Version::Http10 => Err(RequestError::CodingInHttp10),
             (Coding::Chunked, None) => Ok(BodyLength::Chunked),
-            (Coding::Foreign, None) => Err(RequestError::CodingInvalid),
-            (Coding::ForeignThenChunked, None) => Err(RequestError::CodingUnsupported),
+            (Coding::Foreign | Coding::ForeignThenChunked, None) => Err(RequestError::CodingUnsupported),
         }
     }
 
