@@ -256,3 +256,25 @@ fn a_machine_that_stood_still_makes_nobody_late() {
     assert_eq!(pool.poll_overdue(now + leap + START_TIMEOUT - Duration::from_millis(1)), None);
     assert_eq!(pool.poll_overdue(now + leap + START_TIMEOUT), Some(slot));
 }
+
+#[test]
+fn who_may_be_offered_a_request_is_listed_once_however_many_requests_have_passed() {
+    let now = origin();
+    let mut pool = started(2, 1, now);
+    for id in (1..=1000).step_by(2) {
+        let first = pool.lease(RequestId(id)).expect("a worker is idle");
+        let second = pool.lease(RequestId(id + 1)).expect("a worker is idle");
+        assert_eq!(pool.offerable_max(), 2);
+        pool.release(second, now, GRACE);
+        assert_eq!(pool.poll_offerable(), Some(first));
+        pool.handle_unoffered(first);
+        pool.release(first, now, GRACE);
+        assert_eq!(pool.offerable_max(), 0);
+    }
+    let slot = pool.lease(RequestId(1001)).expect("a worker is idle");
+    pool.handle_taken_back(slot);
+    assert_eq!(pool.offerable_max(), 0, "it has nothing beside which it could be offered another");
+    let slot = pool.lease(RequestId(1002)).expect("a worker is idle");
+    pool.handle_exit(slot, now);
+    assert_eq!(pool.offerable_max(), 0);
+}
