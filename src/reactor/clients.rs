@@ -290,6 +290,9 @@ impl Clients {
     pub fn arm(&mut self, key: ClientKey) {
         if let Some(client) = self.slab.get_mut(key.index as usize).filter(|client| client.key == key) {
             self.timers.arm(key, &mut client.armed, client.connection.deadline());
+            self.timers.sweep(self.slab.len(), |key, armed| {
+                self.slab.get(key.index as usize).is_some_and(|client| client.key == key && client.armed == armed)
+            });
         }
     }
 
