@@ -53,6 +53,17 @@ impl Upload {
         }
     }
 
+    /// Whether what is here of a body that begins with `input` is well-formed. Nothing is taken, and trailers are not looked into.
+    pub fn foresee(mut self, mut input: &[u8], limits: &Limits) -> Result<(), RequestError> {
+        while matches!(self, Self::Chunked(_)) {
+            match self.decode(input, limits)? {
+                Decoded::Data { skip, length } => input = input.get(skip + length..).unwrap_or_default(),
+                Decoded::NeedMore { .. } | Decoded::End { .. } => break,
+            }
+        }
+        Ok(())
+    }
+
     /// Whether no byte of it is still to come.
     pub const fn is_complete(&self) -> bool {
         match self {

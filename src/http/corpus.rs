@@ -73,8 +73,10 @@ impl Player {
             match told {
                 Told::Whole => self.answer(),
                 Told::Begun { expects_continue } => {
+                    let before = self.connection.output().len();
                     self.connection.respond_continue(self.now);
-                    if expects_continue {
+                    if self.connection.output().len() > before {
+                        assert!(expects_continue, "nobody asked");
                         self.owed.push((100, true));
                     }
                 }

@@ -110,7 +110,7 @@ pub(super) fn complain(text: &str, place: &Place) {
 
 fn logger(sink: &Arc<Mutex<Sink>>, level: LevelFilter, filters: Option<&str>) -> env_logger::Logger {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).format_timestamp_millis();
+    builder.filter_level(level).filter_module(TLS_LIBRARY, of_tls_library(level)).format_timestamp_millis();
     if let Some(filters) = filters {
         builder.parse_filters(filters);
     }
@@ -119,6 +119,17 @@ fn logger(sink: &Arc<Mutex<Sink>>, level: LevelFilter, filters: Option<&str>) ->
     builder.write_style(if is_coloured { WriteStyle::Always } else { WriteStyle::Never });
     builder.target(Target::Pipe(Box::new(Lines(Arc::clone(sink)))));
     builder.build()
+}
+
+/// What the TLS library logs is what clients do wrong, so that any of them could fill the log: as with HTTP, that is for debugging.
+/// `RUST_LOG` can name it.
+const TLS_LIBRARY: &str = "rustls";
+
+fn of_tls_library(level: LevelFilter) -> LevelFilter {
+    match level {
+        LevelFilter::Debug | LevelFilter::Trace => level,
+        LevelFilter::Off | LevelFilter::Error | LevelFilter::Warn | LevelFilter::Info => level.min(LevelFilter::Error),
+    }
 }
 
 impl Log for MainLog {
@@ -164,6 +175,20 @@ mod tests {
 
     fn log(main: &MainLog, level: log::Level, text: &str) {
         main.log(&Record::builder().level(level).target("t").args(format_args!("{text}")).build());
+    }
+
+    #[test]
+    fn what_clients_do_wrong_in_tls_fills_no_log_unless_it_is_asked_for() {
+        let scratch = Scratch::new();
+        let main = open(&scratch.path().join("log"));
+        let warns = |main: &MainLog| {
+            main.enabled(&Metadata::builder().level(log::Level::Warn).target("rustls::common_state").build())
+        };
+        assert!(!warns(&main));
+        main.set_level(LevelFilter::Debug, None);
+        assert!(warns(&main));
+        main.set_level(LevelFilter::Info, Some("info,rustls=warn"));
+        assert!(warns(&main));
     }
 
     fn open(path: &Path) -> MainLog {

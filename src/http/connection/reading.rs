@@ -128,8 +128,13 @@ impl Connection {
             BodyLength::Known(length) => Upload::Length(length),
             BodyLength::Chunked => Upload::Chunked(Chunked::default()),
         };
+        let foreseen = upload.foresee(buffers.unread(), limits);
         self.read_since = now;
         self.phase = Phase::Exchanging(Exchange { facts: head.facts, upload, reply: Reply::Owed });
+        // A body that is broken already is the whole answer: no route has a say, and none hides it behind a 404 or 405.
+        if let Err(error) = foreseen {
+            return self.refuse_onward(error, now);
+        }
         Progress::Event(Step::Request { head, start, length })
     }
 

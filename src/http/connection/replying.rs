@@ -95,14 +95,16 @@ impl Connection {
         body_bytes
     }
 
-    /// Tells a client that waits for it to send the body, once; otherwise does nothing.
+    /// Tells a client that waits for it to send the body, once; otherwise does nothing. One that has begun to send it does not
+    /// wait, and one that has none to send need not be told (RFC 9110 §10.1.1).
     pub fn respond_continue(&mut self, now: Instant) {
         let Phase::Exchanging(exchange) = &mut self.phase else {
             return;
         };
         let Reply::Owed = exchange.reply else { return };
-        if exchange.facts.expects_continue {
-            exchange.facts.expects_continue = false;
+        let is_waiting = exchange.facts.expects_continue && !exchange.upload.is_complete();
+        exchange.facts.expects_continue = false;
+        if is_waiting && self.unread().is_empty() {
             self.read_since = now;
             self.output_mut(now).extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }

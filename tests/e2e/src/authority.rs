@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,6 +27,8 @@ impl Authority {
     pub fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no name is wrong");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, "authority of the tests");
         let issuer = CertifiedIssuer::self_signed(params, key()).expect("it can be signed");
         Authority { issuer }
     }
@@ -38,9 +40,12 @@ impl Authority {
 
     /// A certificate for these names.
     pub fn issue(&self, names: &[&str]) -> Certificate {
-        let params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut params = CertificateParams::new(names).expect("names are legal");
+        // Strict clients look for it (RFC 5280, section 4.2.1.1).
+        params.use_authority_key_identifier_extension = true;
         let key = key();
-        let cert = params.expect("names are legal").signed_by(&key, &self.issuer).expect("it can be signed");
+        let cert = params.signed_by(&key, &self.issuer).expect("it can be signed");
         Certificate { cert: cert.pem(), key: key.serialize_pem() }
     }
 

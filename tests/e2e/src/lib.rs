@@ -8,6 +8,7 @@
 //! | `client`, `wire` | one connection of raw bytes, and what it is over |
 //! | `authority` | certificates |
 //! | `process` | what `/proc` says |
+//! | `programs` | clients of others: curl, Python, Node |
 //! | `paths` | binaries, components, scratch directories |
 //! | `wait` | the clock |
 //!
@@ -22,6 +23,7 @@ pub mod daemon;
 pub mod manifest;
 pub mod paths;
 pub mod process;
+pub mod programs;
 pub mod server;
 pub mod wait;
 pub mod wire;

@@ -247,9 +247,33 @@ fn continue_is_said_once_and_only_to_those_who_wait() {
     bench.connection.respond_continue(bench.now);
     assert_eq!(bench.written(), "", "the body has begun");
 
+    let mut bench = Bench::asked(&format!("{expecting}he"));
+    bench.connection.respond_continue(bench.now);
+    assert_eq!(bench.written(), "", "the body has come with the head");
+
+    let mut bench = Bench::asked("GET / HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\n\r\n");
+    bench.connection.respond_continue(bench.now);
+    assert_eq!(bench.written(), "", "there is no body to wait for");
+    assert!(!bench.respond(200, &[], Some(0), "").contains("close"));
+
     let mut bench = Bench::asked(GET);
     bench.connection.respond_continue(bench.now);
     assert_eq!(bench.written(), "");
+}
+
+#[test]
+fn a_body_that_is_broken_when_its_head_is_read_is_the_whole_answer() {
+    for (broken, is_foreseen) in
+        [("5;\r\n", true), ("5\r\nhello!", true), ("5\r\nhello\r\n0\r\n\n", true), ("5\r\nhel", false)]
+    {
+        let mut bench = Bench::fed(&format!("{POST_CHUNKED}{broken}"));
+        let expected = if is_foreseen { "refused 400" } else { "request, body 3" };
+        assert_eq!(bench.poll(), expected, "{broken:?}");
+        assert_eq!(bench.written().starts_with("HTTP/1.1 400 Bad Request\r\n"), is_foreseen, "{broken:?}");
+    }
+    let mut bench = Bench::fed("HEAD / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n");
+    assert_eq!(bench.poll(), "refused 400");
+    assert!(bench.written().ends_with("\r\n\r\n"), "an answer to HEAD has no body");
 }
 
 #[test]
