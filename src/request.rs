@@ -14,6 +14,7 @@ use slab::Slab;
 use crate::blame::Fingerprint;
 use crate::compress::Encoder;
 use crate::control::counters::Outcome;
+use crate::http::PublicId;
 use crate::pool::SlotId;
 
 /// Names one generation among those that live: what it gives away (poll tokens, the requests of clients) names it.
@@ -79,6 +80,8 @@ pub enum Reply {
 #[derive(Debug)]
 pub struct Request {
     pub id: RequestId,
+    /// What everybody but its worker calls it.
+    pub name: PublicId,
     /// `None` once the client has left or has had its answer.
     pub client: Option<ClientKey>,
     /// Which `[[serve]]` of the manifest it came to.
@@ -147,8 +150,10 @@ pub enum Replay {
 
 impl Request {
     /// A request whose head is encoded in `frames`.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of it that has no default")]
     pub fn new(
         id: RequestId,
+        name: PublicId,
         client: ClientKey,
         serve: usize,
         component: u16,
@@ -158,6 +163,7 @@ impl Request {
     ) -> Request {
         Request {
             id,
+            name,
             client: Some(client),
             serve,
             component,

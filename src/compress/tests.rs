@@ -84,7 +84,7 @@ fn policy() -> Policy {
 }
 
 fn plan(status: u16, headers: &[Header<'_>], body_length: Option<u64>) -> Plan {
-    let head = ResponseHead { status, headers, body_length };
+    let head = ResponseHead { status, headers, request_id: "", body_length };
     Plan::of(&policy(), &head, [&b"gzip"[..]].into_iter())
 }
 
@@ -111,7 +111,7 @@ fn what_is_compressed_is_decided_by_status_type_length_and_what_the_guest_says()
     for (status, headers, length, expected) in table {
         assert_eq!(plan(*status, headers, *length), *expected, "{status} {headers:?} {length:?}");
     }
-    let head = ResponseHead { status: 200, headers: &[html], body_length: None };
+    let head = ResponseHead { status: 200, headers: &[html], request_id: "", body_length: None };
     assert_eq!(Plan::of(&policy(), &head, [].into_iter()), Plan::Vary);
 }
 

@@ -22,6 +22,7 @@ use super::context::{Buffers, Context, DATE_BYTES};
 use super::error::RequestError;
 use super::head::{Facts, HeadScan, Headers, RequestHead};
 use super::limits::FAREWELL_BYTES_MAX;
+use super::request_id::PublicId;
 use super::response::Framing;
 use super::target::Scheme;
 
@@ -35,8 +36,8 @@ pub enum Event<'a> {
     /// The request body is whole.
     BodyEnd { trailers: Headers<'a> },
     /// The request, or the rest of its body, is refused. The answer is queued already, or the connection cut if a response had
-    /// begun; no response is owed any more.
-    Refused { status: u16, reason: &'static str },
+    /// begun; no response is owed any more. The id is that of the request, if there was one.
+    Refused { id: PublicId, status: u16, reason: &'static str },
     /// The client is gone although a response was owed. Nothing can be sent any more.
     ClientGone,
 }
@@ -138,9 +139,10 @@ enum Reply {
     },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum News {
-    Refused(RequestError),
+    /// In a box: a connection is small, and this is rare.
+    Refused(Box<(RequestError, PublicId)>),
     ClientGone,
 }
 
@@ -369,15 +371,19 @@ impl Connection {
 
     /// Bad bytes have no end: after the answer the connection can only be closed.
     fn refuse(&mut self, error: RequestError, now: Instant) {
-        self.news = Some(News::Refused(error));
-        let facts = match &self.phase {
-            Phase::Exchanging(exchange) => match exchange.reply {
-                Reply::Owed => exchange.facts,
-                Reply::Body { .. } | Reply::Beside { .. } => return self.close(Ending::Cut),
-            },
-            _ => Facts::UNKNOWN,
+        let request = match &self.phase {
+            Phase::Exchanging(exchange) => Some((exchange.facts, exchange.reply)),
+            _ => None,
         };
-        self.write_error(facts, error.status(), error.reason(), "", &[], false, now);
+        let named = self.buffers.as_mut().and_then(|buffers| buffers.request_id.take());
+        let id = named.filter(|_| request.is_some()).unwrap_or_else(|| self.context.ids().next_unnumbered());
+        self.news = Some(News::Refused(Box::new((error, id.clone()))));
+        let facts = match request {
+            Some((facts, Reply::Owed)) => facts,
+            Some((_, Reply::Body { .. } | Reply::Beside { .. })) => return self.close(Ending::Cut),
+            None => Facts::UNKNOWN,
+        };
+        self.write_error(facts, error.status(), error.reason(), id.as_str(), &[], false, now);
         self.begin_closing(true, now);
     }
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::error::RequestError;
 use super::head::{self, HeaderSlot};
 use super::limits::{Limits, SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS_MAX, Timeouts};
+use super::request_id::{Ids, PublicId};
 
 /// Bytes of an IMF-fixdate (RFC 9110 §5.6.7).
 pub const DATE_BYTES: usize = 29;
@@ -19,6 +20,7 @@ pub struct Context {
     pub limits: Limits,
     pub timeouts: Timeouts,
     date: Rc<Cell<[u8; DATE_BYTES]>>,
+    ids: Rc<Ids>,
     #[expect(clippy::vec_box, reason = "the box is what a connection holds: moving it costs one pointer")]
     spare: RefCell<Vec<Box<Buffers>>>,
 }
@@ -26,12 +28,13 @@ pub struct Context {
 impl Context {
     pub fn new(limits: Limits, timeouts: Timeouts) -> Self {
         let date = Rc::new(Cell::new(*b"Thu, 01 Jan 1970 00:00:00 GMT"));
-        Self { limits, timeouts, date, spare: RefCell::new(Vec::new()) }
+        Self { limits, timeouts, date, ids: Rc::default(), spare: RefCell::new(Vec::new()) }
     }
 
-    /// For the connections that come after a reload. Those that are there keep their limits; the date is one for all.
+    /// For the connections that come after a reload. Those that are there keep their limits; the date is one for all, and no id comes twice.
     pub fn successor(&self, limits: Limits, timeouts: Timeouts) -> Self {
-        Self { limits, timeouts, date: self.date.clone(), spare: RefCell::new(Vec::new()) }
+        let (date, ids) = (self.date.clone(), self.ids.clone());
+        Self { limits, timeouts, date, ids, spare: RefCell::new(Vec::new()) }
     }
 
     /// Sets the `Date` of the responses that begin from now on, as `httpdate::HttpDate` displays it.
@@ -41,6 +44,11 @@ impl Context {
 
     pub(super) fn date(&self) -> [u8; DATE_BYTES] {
         self.date.get()
+    }
+
+    /// What requests are called.
+    pub fn ids(&self) -> &Rc<Ids> {
+        &self.ids
     }
 
     pub(super) fn take_buffers(&self) -> Box<Buffers> {
@@ -79,6 +87,8 @@ pub(super) struct Buffers {
     pub output_sent: usize,
     /// The header fields of the head, or the trailer fields, that were read last.
     pub slots: Vec<HeaderSlot>,
+    /// What the request in progress is called, for the answer to a body that turns out to be bad.
+    pub request_id: Option<PublicId>,
 }
 
 impl Buffers {
@@ -140,6 +150,7 @@ impl Buffers {
         self.discard_input();
         self.discard_output();
         self.slots.clear();
+        self.request_id = None;
     }
 
     fn bytes_owned(&self) -> usize {

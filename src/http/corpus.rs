@@ -125,7 +125,7 @@ impl Player {
                 self.log.push(notation(&self.line, &self.fields, &listed(trailers.iter()), &body));
                 Told::Whole
             }
-            Event::Refused { status, reason } => {
+            Event::Refused { status, reason, .. } => {
                 let error = ALL_REQUEST_ERRORS.iter().find(|error| error.reason() == reason).expect("a known reason");
                 self.log.push(format!("{status} {error:?}"));
                 Told::Refused(status)
@@ -148,7 +148,7 @@ impl Player {
     }
 
     fn answer(&mut self) {
-        let head = ResponseHead { status: 200, headers: &[], body_length: Some(2) };
+        let head = ResponseHead { status: 200, headers: &[], request_id: "", body_length: Some(2) };
         self.connection.respond_head(&head, self.now).expect("a valid head");
         self.connection.respond_body(b"ok", self.now).expect("as long as promised");
         self.connection.respond_end(&[], self.now).expect("as long as promised");

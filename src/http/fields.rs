@@ -2,6 +2,8 @@
 //!
 //! Pure functions. Never looks at framing; `head` and `response` drive it.
 
+use super::request_id::REQUEST_ID_FIELD;
+
 /// A name and a value. Names that come from a client are in lowercase.
 pub type Header<'a> = (&'a str, &'a [u8]);
 
@@ -85,14 +87,24 @@ pub fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Whether a field says on whose behalf a proxy asks: `forwarded` (RFC 7239) and what is customary. `name` is in lowercase. An underscore is
-/// as good as a hyphen: who makes variables of fields, as CGI does (RFC 3875, section 4.1.18), cannot tell them apart.
+/// Whether a field says on whose behalf a proxy asks: `forwarded` (RFC 7239) and what is customary. `name` is in lowercase.
 pub fn is_forwarding(name: &str) -> bool {
-    let begins = |known: &str| {
-        let same = |(byte, known): (u8, u8)| byte == known || byte == b'_' && known == b'-';
-        name.len() >= known.len() && name.bytes().zip(known.bytes()).all(same)
-    };
-    name == "forwarded" || begins("x-forwarded-") || name.len() == "x-real-ip".len() && begins("x-real-ip")
+    name == "forwarded" || begins_as(name, "x-forwarded-") || is_as(name, "x-real-ip")
+}
+
+/// Whether a field says what a request is called. `name` is in lowercase.
+pub fn is_request_id(name: &str) -> bool {
+    is_as(name, REQUEST_ID_FIELD)
+}
+
+/// An underscore is as good as a hyphen: who makes variables of fields, as CGI does (RFC 3875, section 4.1.18), cannot tell them apart.
+fn begins_as(name: &str, known: &str) -> bool {
+    let same = |(byte, known): (u8, u8)| byte == known || byte == b'_' && known == b'-';
+    name.len() >= known.len() && name.bytes().zip(known.bytes()).all(same)
+}
+
+fn is_as(name: &str, known: &str) -> bool {
+    name.len() == known.len() && begins_as(name, known)
 }
 
 /// A `Content-Length` value: one to twenty decimal digits and nothing else (RFC 9110 §8.6).

@@ -7,6 +7,7 @@
 //! - `connection`: the lifecycle, the only type that the reactor handles
 //! - `head`, `target`, `fields`, `lines`, `body`: what a client sends
 //! - `response`: what it is sent
+//! - `request_id`: what everybody calls a request
 //! - `limits`, `context`, `error`: sizes and times, what connections share, and what goes wrong
 
 mod body;
@@ -19,14 +20,18 @@ mod fields;
 mod head;
 mod limits;
 mod lines;
+mod request_id;
 mod response;
 pub mod target;
 
 pub use connection::{Connection, Event};
 pub use context::{Context, DATE_BYTES};
 pub use error::{RequestError, ResponseError};
-pub use fields::{Header, content_length, is_forbidden_in_trailers, is_forwarding, is_hop_by_hop, is_token, is_value};
+pub use fields::{
+    Header, content_length, is_forbidden_in_trailers, is_forwarding, is_hop_by_hop, is_request_id, is_token, is_value,
+};
 pub use head::{BodyLength, Headers, RequestHead, Version};
 pub use limits::{Limits, Timeouts};
+pub use request_id::{Ids, PublicId, REQUEST_ID_FIELD};
 pub use response::{ResponseHead, reason_phrase};
 pub use target::{Scheme, TargetForm};

@@ -7,14 +7,17 @@ use super::context::DATE_BYTES;
 use super::error::ResponseError;
 use super::fields::{Header, content_length, is_forbidden_in_trailers, is_hop_by_hop, is_token, is_value};
 use super::head::{Facts, Version};
+use super::request_id::REQUEST_ID_FIELD;
 
 /// A response head as a guest, or the reactor, wants it.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
     /// 200 to 599.
     pub status: u16,
-    /// Any order, any case. Hop-by-hop fields and `date` are left out: they are the supervisor's.
+    /// Any order, any case. Hop-by-hop fields, `date` and `x-request-id` are left out: they are the supervisor's.
     pub headers: &'a [Header<'a>],
+    /// What the request is called. Empty: its client is not told.
+    pub request_id: &'a str,
     /// The length of the whole body, when it is known.
     pub body_length: Option<u64>,
 }
@@ -70,6 +73,9 @@ fn write_checked_head(
     out.extend_from_slice(b"date: ");
     out.extend_from_slice(date);
     out.extend_from_slice(b"\r\n");
+    if !head.request_id.is_empty() {
+        write_field(out, REQUEST_ID_FIELD, head.request_id.as_bytes())?;
+    }
     let keep = keep && framing != Framing::UntilClose;
     match (keep, facts.version) {
         (false, _) => out.extend_from_slice(b"connection: close\r\n"),
@@ -140,7 +146,7 @@ fn owner(name: &str) -> Owner {
     lowercase.make_ascii_lowercase();
     match &*lowercase {
         b"content-length" => Owner::Length,
-        b"date" => Owner::Supervisor,
+        b"date" | b"x-request-id" => Owner::Supervisor,
         other if is_hop_by_hop(other) => Owner::Supervisor,
         _ => Owner::Guest,
     }

@@ -5,8 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use rusmd_proto::RequestId;
-
 use super::sink::{Place, Report, Sink};
 use super::stamp::Stamp;
 use super::text::{push_json_string, push_number, push_padded, push_quoted, push_word};
@@ -26,7 +24,8 @@ pub struct AccessEntry<'a> {
     pub time: SystemTime,
     /// None when it came through a Unix socket.
     pub peer: Option<SocketAddr>,
-    pub id: RequestId,
+    /// Of bytes that may stand in a line and in a JSON string as they are.
+    pub id: &'a str,
     /// Empty when the head could not be read that far, as is the target.
     pub method: &'a [u8],
     /// The path with its query.
@@ -189,7 +188,7 @@ impl AccessEntry<'_> {
         line.extend_from_slice(b" gen=");
         push_number(line, self.generation);
         line.extend_from_slice(b" id=");
-        push_display(line, &self.id);
+        line.extend_from_slice(self.id.as_bytes());
         for (key, value) in [(" component=", self.component), (" action=", self.action)] {
             line.extend_from_slice(key.as_bytes());
             push_word(line, value.unwrap_or("-").as_bytes());
@@ -219,7 +218,7 @@ impl AccessEntry<'_> {
             None => line.extend_from_slice(b"null"),
         }
         line.extend_from_slice(b",\"id\":\"");
-        push_display(line, &self.id);
+        line.extend_from_slice(self.id.as_bytes());
         line.push(b'"');
         let strings: [(&str, Option<&[u8]>); 5] = [
             (",\"method\":", Some(self.method).filter(|method| !method.is_empty())),

@@ -9,7 +9,7 @@ fn entry() -> AccessEntry<'static> {
     AccessEntry {
         time: SystemTime::UNIX_EPOCH + Duration::from_micros(1_764_036_000_000_042),
         peer: Some("127.0.0.1:40123".parse().expect("an address")),
-        id: RequestId(0x0661_f0c2_a740_0001),
+        id: "0661f0c2a7400001",
         method: b"GET",
         target: b"/users/7?a=b",
         version: "HTTP/1.1",

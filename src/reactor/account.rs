@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use rusmd_proto::{RequestHead, RequestId};
+use rusmd_proto::RequestHead;
 
 use crate::answer::Answer;
 use crate::control::counters::Outcome;
-use crate::http;
+use crate::http::{self, PublicId};
 use crate::logs::AccessEntry;
 use crate::request::Request;
 
@@ -18,7 +18,7 @@ use super::{Clock, Reactor};
 /// A request that no worker has seen: it was refused, or the supervisor has answered it.
 #[derive(Debug)]
 pub(super) struct Unrouted {
-    id: RequestId,
+    id: PublicId,
     peer: Option<SocketAddr>,
     status: u16,
     outcome: Outcome,
@@ -44,7 +44,7 @@ impl Backend {
     /// A request was answered before it could have been given to a worker.
     pub(super) fn note_answered(
         &mut self,
-        id: RequestId,
+        id: PublicId,
         peer: Option<SocketAddr>,
         head: &http::RequestHead<'_>,
         answer: &Answer,
@@ -68,7 +68,7 @@ impl Backend {
 
     fn push_unrouted(
         &mut self,
-        id: RequestId,
+        id: PublicId,
         peer: Option<SocketAddr>,
         status: u16,
         outcome: Outcome,
@@ -85,8 +85,8 @@ impl Backend {
     }
 
     /// What a client sent was no request.
-    pub(super) fn note_refused(&mut self, peer: Option<SocketAddr>, status: u16) {
-        self.push_unrouted(RequestId::NONE, peer, status, Outcome::Malformed, None);
+    pub(super) fn note_refused(&mut self, id: PublicId, peer: Option<SocketAddr>, status: u16) {
+        self.push_unrouted(id, peer, status, Outcome::Malformed, None);
     }
 }
 
@@ -113,7 +113,8 @@ impl Reactor<'_> {
                 if request.trace.handed.is_some() {
                     self.counters.handle_dispatch(times.queue);
                 }
-                let is_failure = outcome != Outcome::Served && outcome != Outcome::ClientLeft;
+                // What its client is to blame for is no failure of a component.
+                let is_failure = !matches!(outcome, Outcome::Served | Outcome::ClientLeft | Outcome::Malformed);
                 backend.tally.count(request.component, is_failure, outcome == Outcome::WorkerDied);
                 if writes && let Some(head) = request.head() {
                     let name = backend.app.component_name(head.component);
@@ -190,7 +191,7 @@ impl<'a> Ended<'a> {
         AccessEntry {
             time: began,
             peer: head.peer,
-            id: request.id,
+            id: request.name.as_str(),
             method: head.method.as_bytes(),
             target: target.as_bytes(),
             version: "HTTP/1.1",
@@ -223,7 +224,7 @@ impl Unrouted {
         AccessEntry {
             time: clock.wall.checked_sub(age).unwrap_or(clock.wall),
             peer: self.peer,
-            id: self.id,
+            id: self.id.as_str(),
             method: told.map_or(b"", |told| told.method.as_bytes()),
             target: told.map_or(b"", |told| told.target.as_bytes()),
             version: "HTTP/1.1",

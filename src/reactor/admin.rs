@@ -237,7 +237,12 @@ impl Visitor {
             let mut headers = vec![("content-type", answer.content_type.as_bytes()), ("cache-control", b"no-store")];
             headers.extend(answer.allow.map(|allow| ("allow", allow.as_bytes())));
             let body = answer.body.as_bytes();
-            let head = ResponseHead { status: answer.status, headers: &headers, body_length: Some(body.len() as u64) };
+            let head = ResponseHead {
+                status: answer.status,
+                headers: &headers,
+                request_id: "",
+                body_length: Some(body.len() as u64),
+            };
             let answered = self
                 .connection
                 .respond_head(&head, now)

@@ -2,9 +2,8 @@
 //! its workers.
 //!
 //! Touches a client only through [`Clients`], to answer it. `frames` holds what workers say, `workers` how they come and go, `template` the
-//! process that they are forked from, `dispatch` how requests get to them.
+//! process that they are forked from, `begin` how requests come here, `dispatch` how they get to workers.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -12,29 +11,26 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 use rusmd_proto::limits::{BODY_CHUNK_BYTES_MAX, WINDOW_BYTES};
 use rusmd_proto::message::encode_body;
-use rusmd_proto::{Kind, RequestHead, RequestId, SandboxLevel, Scheme, ToWorker, Trailers};
+use rusmd_proto::{Kind, RequestId, SandboxLevel, ToWorker, Trailers};
 
 use crate::answer::Answer;
-use crate::app::{App, Lookup};
-use crate::assets;
-use crate::blame::{Blame, Key, Verdict};
+use crate::app::App;
+use crate::blame::{Blame, Verdict};
 use crate::compress::Room;
 use crate::config::settings::OnTrap;
 use crate::control::counters::{Outcome, RestartReason};
-use crate::http;
+use crate::http::{self, Ids};
 use crate::link::Link;
 use crate::pool::{Pool, SlotId};
 use crate::queue::Queue;
 use crate::random::Random;
-use crate::request::{ClientKey, GenerationId, Replay, Reply, Request, RequestRef, Requests, Stage, Upload};
-use crate::router::Params;
+use crate::request::{GenerationId, Replay, Reply, Request, RequestRef, Requests, Stage, Upload};
 use crate::sys::{Cgroups, Priorities, Process, SharedPage};
 use crate::timers::{Armed, Timers};
 
 use super::Settings;
 use super::account::{Tally, Unrouted};
 use super::clients::Clients;
-use super::downloads::{Asked, Instead, Refusal};
 use super::report;
 use super::source::{Member, Source};
 use super::template::Template;
@@ -81,6 +77,7 @@ pub struct Backend {
     pub(super) pool: Pool,
     pub(super) queue: Queue,
     pub(super) requests: Requests,
+    pub(super) ids: Rc<Ids>,
     pub(super) workers: Vec<Option<Worker>>,
     pub(super) template: Template,
     pub(super) blame: Blame,
@@ -120,7 +117,7 @@ pub struct Backend {
     talkers: Vec<SlotId>,
     /// Links that had more to read than their share of a turn.
     pub(super) unread_links: Vec<SlotId>,
-    spare_frames: Vec<Vec<u8>>,
+    pub(super) spare_frames: Vec<Vec<u8>>,
 }
 
 /// Where a generation is in its life.
@@ -135,7 +132,15 @@ pub(super) enum Standing {
 }
 
 impl Backend {
-    pub fn new(app: App, settings: &Settings, id: GenerationId, number: u64, now: Instant, seed: u64) -> Backend {
+    pub fn new(
+        app: App,
+        settings: &Settings,
+        ids: Rc<Ids>,
+        id: GenerationId,
+        number: u64,
+        now: Instant,
+        seed: u64,
+    ) -> Backend {
         Backend {
             id,
             number,
@@ -147,6 +152,7 @@ impl Backend {
             pool: Pool::new(settings.workers, settings.spare_workers, settings.recycling, now, seed),
             queue: Queue::new(settings.queue_length, settings.queue_timeout),
             requests: Requests::new(seed),
+            ids,
             template: Template::new(now),
             blame: Blame::new(settings.blame, now, seed),
             random: Random::new(seed),
@@ -219,100 +225,6 @@ impl Backend {
 
     pub fn has_work(&self) -> bool {
         !self.unread_links.is_empty()
-    }
-
-    /// Routes a request and encodes its head. Its body follows by [`Backend::take_body`] and [`Backend::end_body`].
-    pub fn begin(
-        &mut self,
-        client: ClientKey,
-        peer: Option<SocketAddr>,
-        serve: usize,
-        head: &http::RequestHead<'_>,
-        now: Instant,
-    ) -> Result<RequestId, Instead> {
-        let request = match self.prepare(client, peer, serve, head, now) {
-            Ok(request) => request,
-            Err((id, Refusal::Answer(answer))) => {
-                self.note_answered(id, peer, head, &answer);
-                return Err(Instead::Answer(id, answer));
-            }
-            Err((id, Refusal::File(reply))) => {
-                let asked = Asked { id, peer, began: now, generation: self.number, told: self.told(head) };
-                return Err(Instead::File(asked, reply));
-            }
-        };
-        let (id, is_whole) = (request.id, request.upload == Upload::Over);
-        if !self.requests.insert(request) {
-            self.note_answered(id, peer, head, &Answer::OVERLOADED);
-            return Err(Instead::Answer(id, Answer::OVERLOADED));
-        }
-        if is_whole {
-            self.admit(id, now).map_err(|answer| Instead::Answer(id, answer))?;
-        }
-        Ok(id)
-    }
-
-    /// Makes a request of a head, unless it is answered at once.
-    fn prepare(
-        &mut self,
-        client: ClientKey,
-        peer: Option<SocketAddr>,
-        serve: usize,
-        head: &http::RequestHead<'_>,
-        now: Instant,
-    ) -> Result<Request, (RequestId, Refusal)> {
-        let id = self.requests.next_id();
-        let mut params = Params::new();
-        let (component, action, path) = match self.app.lookup(serve, head, &mut params) {
-            Lookup::Handler { component, action, path } => (component, action, path),
-            Lookup::File { directory, path } => {
-                let Some(root) = &directory.root else { return Err((id, Answer::BROKEN.into())) };
-                let reply = assets::reply(root, directory.skipped, &path, head);
-                return Err((id, Refusal::File(Box::new(reply))));
-            }
-            Lookup::Answer(answer) => return Err((id, answer.into())),
-        };
-        let fingerprint = self.blame.fingerprint(Key { component, action, path: &path });
-        if let Some(answer) = refusal(self.blame.verdict(fingerprint, now)) {
-            return Err((id, answer.into()));
-        }
-        let body_bytes = match head.body {
-            http::BodyLength::None => Some(0),
-            http::BodyLength::Known(bytes) => Some(bytes),
-            http::BodyLength::Chunked => None,
-        };
-        let headers = if self.app.trusts(serve, peer) {
-            head.headers.iter().collect()
-        } else {
-            head.headers.iter().filter(|(name, _)| !http::is_forwarding(name)).collect()
-        };
-        let wire = RequestHead {
-            component,
-            action,
-            method: head.method,
-            scheme: match head.scheme {
-                http::Scheme::Http => Scheme::Http,
-                http::Scheme::Https => Scheme::Https,
-            },
-            authority: head.authority,
-            path: &path,
-            query: head.query,
-            peer,
-            body_bytes,
-            params: params.iter().collect(),
-            headers,
-        };
-        let mut frames = self.spare_frames.pop().unwrap_or_default();
-        let end = body_bytes == Some(0);
-        if (ToWorker::Request { id, head: wire, end }).encode(&mut frames).is_err() {
-            return Err((id, Answer::new(431, "the request's head is too large").into()));
-        }
-        let mut request = Request::new(id, client, serve, component, frames, now, now + self.request_timeout);
-        request.fingerprint = fingerprint;
-        if end {
-            request.upload = Upload::Over;
-        }
-        Ok(request)
     }
 
     /// True when the next piece of this request's body can be taken from the client.
@@ -392,6 +304,17 @@ impl Backend {
             request.window = WINDOW_BYTES;
             self.grant(id, grant);
         }
+    }
+
+    /// The client has sent what is no body. It has had that status for an answer, unless a response had begun, which is cut.
+    pub fn refuse_body(&mut self, id: RequestId, status: u16, now: Instant) {
+        if let Some(request) = self.requests.get_mut(id) {
+            if request.trace.status == 0 {
+                request.trace.status = status;
+            }
+            request.trace.conclude(Outcome::Malformed, now);
+        }
+        self.leave(id, now);
     }
 
     /// True while the request waits for a worker.
@@ -507,7 +430,7 @@ impl Backend {
         } else {
             request.trace.status = answer.status;
             let added = self.app.response_headers(request.serve);
-            report::respond(&mut client.connection, answer, id, added, now);
+            report::respond(&mut client.connection, answer, &request.name, added, now);
         }
         let key = client.key;
         clients.touch(key);

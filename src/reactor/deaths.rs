@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use rusmd_proto::RequestId;
-
 use crate::control::counters::RestartReason;
 use crate::control::status::LAST_DEATHS_MAX;
+use crate::http::PublicId;
 use crate::pool::SlotId;
 use crate::sys::Exit;
 
@@ -21,7 +20,7 @@ pub struct Death {
     pub exit: Exit,
     pub never_ready: bool,
     /// What it had started and not finished.
-    pub request: Option<RequestId>,
+    pub request: Option<PublicId>,
     pub component: Option<String>,
     pub action: Option<String>,
 }

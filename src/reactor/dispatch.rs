@@ -194,7 +194,7 @@ impl Backend {
         if !worker.page.withdraw_offer(id) {
             return false;
         }
-        report::not_taken_up(id, slot, worker.pid());
+        report::not_taken_up(&request.name, slot, worker.pid());
         worker.discard_by = Some(now + self.kill_grace);
         request.stage = Stage::Queued;
         self.queue.push_again(id, now);
@@ -217,7 +217,9 @@ impl Backend {
                 self.queue.remove(id);
                 continue;
             }
-            report::shed(id, self.queue.len());
+            if let Some(request) = self.requests.get(id) {
+                report::shed(&request.name, self.queue.len());
+            }
             self.answer(clients, id, &Answer::OVERLOADED, Outcome::QueueTimeout, now);
             self.forget(id);
         }

@@ -9,12 +9,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
-use rusmd_proto::RequestId;
-
 use crate::answer::Answer;
 use crate::assets::{Brief, Content, Reply, Validators};
 use crate::control::counters::Outcome;
-use crate::http::{Header, ResponseHead};
+use crate::http::{Header, PublicId, ResponseHead};
 use crate::sys;
 
 use super::account::Told;
@@ -33,7 +31,7 @@ const SHORT_BYTES_MAX: u64 = 16 * 1024;
 /// A request for a file: what is told of it when it is over.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub id: RequestId,
+    pub id: PublicId,
     pub peer: Option<SocketAddr>,
     pub began: Instant,
     pub generation: u64,
@@ -43,7 +41,7 @@ pub(super) struct Asked {
 /// What happens to a request that no worker has to see.
 #[derive(Debug)]
 pub(super) enum Instead {
-    Answer(RequestId, Answer),
+    Answer(PublicId, Answer),
     File(Asked, Box<Reply>),
 }
 
@@ -111,14 +109,14 @@ pub(super) fn begin(
         Reply::NotModified(validators) => {
             let own = own_fields(&validators, date);
             let added = backend.app().response_headers(client.serve);
-            let answered = respond_head(client, 304, &own, added, None, now);
+            let answered = respond_head(client, 304, &asked.id, &own, added, None, now);
             debug_assert!(answered.is_some(), "a response is owed, and these are legal values");
             backend.note_download(asked, 304, 0, Outcome::Served, now);
         }
         Reply::Brief(brief) => {
             let outcome = brief_outcome(&brief);
             let added = backend.app().response_headers(client.serve);
-            let body_bytes = respond_brief(client, added, &brief, asked.id, now);
+            let body_bytes = respond_brief(client, added, &brief, &asked.id, now);
             backend.note_download(asked, brief.status, body_bytes, outcome, now);
         }
     }
@@ -145,7 +143,7 @@ fn begin_content(
         own.push(("content-range", format!("bytes {}-{}/{}", range.start, range.end - 1, content.size)));
     }
     let added = backend.app().response_headers(client.serve);
-    let Some(left) = respond_head(client, status, &own, added, Some(length), now) else {
+    let Some(left) = respond_head(client, status, &asked.id, &own, added, Some(length), now) else {
         client.connection.abort();
         return backend.note_download(asked, 0, 0, Outcome::InternalError, now);
     };
@@ -175,6 +173,7 @@ fn begin_content(
 fn respond_head(
     client: &mut Client,
     status: u16,
+    id: &PublicId,
     own: &[(&'static str, String)],
     added: &[(String, String)],
     body_length: Option<u64>,
@@ -182,7 +181,7 @@ fn respond_head(
 ) -> Option<u64> {
     let mut headers: Vec<Header<'_>> = Vec::with_capacity(own.len() + added.len());
     reply::add(&mut headers, own.iter().map(|(name, value)| (*name, value.as_bytes())), added);
-    let head = ResponseHead { status, headers: &headers, body_length };
+    let head = ResponseHead { status, headers: &headers, request_id: id.as_str(), body_length };
     let connection = &mut client.connection;
     match body_length {
         Some(_) => connection.respond_beside(&head, now).ok(),
@@ -197,13 +196,13 @@ fn own_fields(validators: &Validators, date: Option<SystemTime>) -> Vec<(&'stati
     own
 }
 
-fn respond_brief(client: &mut Client, added: &[(String, String)], brief: &Brief, id: RequestId, now: Instant) -> u64 {
+fn respond_brief(client: &mut Client, added: &[(String, String)], brief: &Brief, id: &PublicId, now: Instant) -> u64 {
     let mut headers: Vec<Header<'_>> = Vec::with_capacity(1 + added.len());
     headers.extend(brief.field.as_ref().map(|(name, value)| (*name, value.as_bytes())));
     // The type is that of the text.
     let added = added.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
     headers.extend(added.map(|(name, value)| (name.as_str(), value.as_bytes())));
-    client.connection.respond_error(brief.status, brief.detail, &id.to_string(), &headers, now)
+    client.connection.respond_error(brief.status, brief.detail, id.as_str(), &headers, now)
 }
 
 fn brief_outcome(brief: &Brief) -> Outcome {

@@ -146,6 +146,13 @@ fn leave(generations: &mut Generations, request: RequestRef, now: Instant) {
     }
 }
 
+/// The rest of its body is none.
+fn refuse(generations: &mut Generations, request: RequestRef, status: u16, now: Instant) {
+    if let Some(backend) = generations.get_mut(request.generation) {
+        backend.refuse_body(request.id, status, now);
+    }
+}
+
 /// Reads once.
 fn receive(client: &mut Client, generations: &Generations, scratch: &mut [u8], now: Instant) {
     match client.transport.read(scratch) {
@@ -193,8 +200,9 @@ fn handle_events(client: &mut Client, generations: &mut Generations, scratch: &m
                 let continues = head.expects_continue;
                 let backend = generations.current_mut();
                 match backend.begin(client.key, client.peer, client.serve, &head, now) {
-                    Ok(id) => {
+                    Ok((id, name)) => {
                         client.request = Some(backend.reference(id));
+                        client.connection.name_request(name);
                         if continues {
                             client.connection.respond_continue(now);
                         }
@@ -207,11 +215,11 @@ fn handle_events(client: &mut Client, generations: &mut Generations, scratch: &m
             Event::BodyEnd { trailers } => {
                 pass_on(client.request, generations, |backend, id| backend.end_body(id, trailers, now))
             }
-            Event::Refused { status, reason } => {
-                log::debug!("{:?} refused: {status} {reason}", client.peer);
-                generations.current_mut().note_refused(client.peer, status);
-                if let Some(request) = client.request.take() {
-                    leave(generations, request, now);
+            Event::Refused { id, status, reason } => {
+                log::debug!("{id} {:?} refused: {status} {reason}", client.peer);
+                match client.request.take() {
+                    Some(request) => refuse(generations, request, status, now),
+                    None => generations.current_mut().note_refused(id, client.peer, status),
                 }
                 None
             }
@@ -227,9 +235,10 @@ fn handle_events(client: &mut Client, generations: &mut Generations, scratch: &m
             Some(Instead::Answer(id, answer)) => {
                 client.request = None;
                 let added = generations.current().app().response_headers(client.serve);
-                report::respond(&mut client.connection, &answer, id, added, now);
+                report::respond(&mut client.connection, &answer, &id, added, now);
             }
             Some(Instead::File(asked, reply)) => {
+                client.connection.name_request(asked.id.clone());
                 downloads::begin(client, generations.current_mut(), asked, *reply, scratch, now);
                 // A file costs system calls: one for each round.
                 return;
@@ -245,6 +254,8 @@ fn pass_on(
     take: impl FnOnce(&mut Backend, RequestId) -> Result<(), Answer>,
 ) -> Option<Instead> {
     let RequestRef { generation, id } = request?;
-    let answer = take(generations.get_mut(generation)?, id).err()?;
-    Some(Instead::Answer(id, answer))
+    let backend = generations.get_mut(generation)?;
+    let name = backend.requests.get(id)?.name.clone();
+    let answer = take(backend, id).err()?;
+    Some(Instead::Answer(name, answer))
 }

@@ -80,8 +80,10 @@ impl Backend {
             }
             ToSupervisor::Backtrace { id, backtrace } => {
                 // It may cross the end of its request, and then nobody waits for it any more.
-                if self.pool.request(slot) == Some(id) {
-                    report::slow_backtrace(id, backtrace);
+                if self.pool.request(slot) == Some(id)
+                    && let Some(request) = self.requests.get(id)
+                {
+                    report::slow_backtrace(&request.name, backtrace);
                 }
                 Ok(())
             }
@@ -113,7 +115,7 @@ impl Backend {
                 if id != RequestId::NONE {
                     self.check_named(slot, id, "Log")?;
                 }
-                report::guest_line(id, &line);
+                report::guest_line(self.requests.get(id).map(|request| &request.name), &line);
                 Ok(())
             }
             ToSupervisor::Done { id } if self.pool.handle_discarded(slot, id) => {

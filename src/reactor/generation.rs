@@ -1,6 +1,7 @@
 //! The generations that live at one time: the one that requests go to, the next one while it gets ready, and those that finish what they
 //! have.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use mio::Registry;
@@ -8,6 +9,7 @@ use mio::Registry;
 use crate::answer::Answer;
 use crate::app::App;
 use crate::control::counters::Outcome;
+use crate::http::Ids;
 use crate::pool::Retirement;
 use crate::request::{GenerationId, Stage};
 
@@ -29,20 +31,21 @@ pub(super) struct Generations {
     list: Vec<Backend>,
     current: GenerationId,
     next: u32,
+    ids: Rc<Ids>,
 }
 
 impl Generations {
-    pub fn new(app: App, settings: &Settings, now: Instant, seed: u64) -> Generations {
+    pub fn new(app: App, settings: &Settings, ids: Rc<Ids>, now: Instant, seed: u64) -> Generations {
         let id = GenerationId(1);
-        let mut first = Backend::new(app, settings, id, 1, now, seed);
+        let mut first = Backend::new(app, settings, ids.clone(), id, 1, now, seed);
         first.standing = Standing::Current;
-        Generations { list: vec![first], current: id, next: 2 }
+        Generations { list: vec![first], current: id, next: 2, ids }
     }
 
     /// Makes the next generation, which does not serve yet.
     pub fn add(&mut self, app: App, settings: &Settings, now: Instant, seed: u64) -> GenerationId {
         let id = GenerationId(self.next);
-        self.list.push(Backend::new(app, settings, id, u64::from(self.next), now, seed));
+        self.list.push(Backend::new(app, settings, self.ids.clone(), id, u64::from(self.next), now, seed));
         self.next += 1;
         id
     }

@@ -10,6 +10,7 @@
 mod account;
 mod admin;
 mod backend;
+mod begin;
 mod clients;
 mod clock;
 mod control;
@@ -202,8 +203,8 @@ impl<'d> Reactor<'d> {
             poll,
             signals,
             listeners: Listeners::new(bound),
+            generations: Generations::new(app, &settings, context.ids().clone(), clock.now, clock.seed()),
             clients: Clients::new(context, settings.connections_max, settings.connections_per_address_max),
-            generations: Generations::new(app, &settings, clock.now, clock.seed()),
             phase: Phase::Starting,
             reload: None,
             upgrade: None,

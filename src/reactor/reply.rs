@@ -31,7 +31,9 @@ pub(super) fn begin(
         add(&mut headers, head.headers.iter().copied(), added);
         &headers
     };
-    let response = http::ResponseHead { status: head.status, headers, body_length: head.body_bytes };
+    let name = request.name.clone();
+    let request_id = name.as_str();
+    let response = http::ResponseHead { status: head.status, headers, request_id, body_length: head.body_bytes };
     match app.compression(request.serve) {
         None => connection.respond_head(&response, now)?,
         Some(policy) => begin_compressed(connection, request, &response, policy, room, now)?,
@@ -80,7 +82,7 @@ fn begin_compressed(
     let etag = coding.and_then(|_| weakened(response.headers));
     let headers = rewritten(response.headers, coding, etag.as_deref());
     let body_length = response.body_length.filter(|_| coding.is_none());
-    connection.respond_head(&http::ResponseHead { status: response.status, headers: &headers, body_length }, now)?;
+    connection.respond_head(&http::ResponseHead { headers: &headers, body_length, ..*response }, now)?;
     request.encoder = encoder.map(Box::new);
     Ok(())
 }

@@ -5,14 +5,14 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use rusmd_proto::{FailureCause, LogLevel, LogLine, Ready, RequestId, SandboxLevel};
+use rusmd_proto::{FailureCause, LogLevel, LogLine, Ready, SandboxLevel};
 
 use crate::answer::Answer;
 use crate::app::App;
 use crate::blame::Change;
 use crate::config::{Address, Server, Severity};
 use crate::control::counters::RestartReason;
-use crate::http::{Connection, Header, ResponseHead};
+use crate::http::{Connection, Header, PublicId, ResponseHead};
 use crate::pool::SlotId;
 use crate::request::{Request, Upload};
 use crate::sys::{Exit, Usage};
@@ -29,7 +29,7 @@ const SLOW: &str = "rusmd::slow";
 const GUEST: &str = "guest";
 
 /// Sends an answer to a client that has not been sent anything, with the fields that its listener adds.
-pub fn respond(connection: &mut Connection, answer: &Answer, id: RequestId, added: &[(String, String)], now: Instant) {
+pub fn respond(connection: &mut Connection, answer: &Answer, id: &PublicId, added: &[(String, String)], now: Instant) {
     let own = [("allow", answer.allow.as_deref()), ("retry-after", answer.retry_after.as_deref())];
     let mut fields: Vec<Header<'_>> = Vec::with_capacity(own.len() + added.len());
     fields.extend(own.into_iter().filter_map(|(name, value)| Some((name, value?.as_bytes()))));
@@ -37,12 +37,12 @@ pub fn respond(connection: &mut Connection, answer: &Answer, id: RequestId, adde
     let added = added.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
     fields.extend(added.map(|(name, value)| (name.as_str(), value.as_bytes())));
     if answer.status == 204 {
-        let head = ResponseHead { status: 204, headers: &fields, body_length: None };
+        let head = ResponseHead { status: 204, headers: &fields, request_id: id.as_str(), body_length: None };
         let answered = connection.respond_head(&head, now).and_then(|()| connection.respond_end(&[], now));
         debug_assert!(answered.is_ok(), "a response is owed, and the router and the manifest make legal values");
         return;
     }
-    connection.respond_error(answer.status, answer.detail, &id.to_string(), &fields, now);
+    connection.respond_error(answer.status, answer.detail, id.as_str(), &fields, now);
 }
 
 /// Says on standard output that an address is served, whatever the log shows.
@@ -98,7 +98,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// The guest, or what it answered, failed.
 pub fn failed(app: &App, request: &Request, cause: FailureCause, message: &str, backtrace: &str) {
-    let (id, what, cause) = (request.id, Subject(app, request), cause.name());
+    let (id, what, cause) = (&request.name, Subject(app, request), cause.name());
     if request.upload == Upload::BrokenOff {
         log::info!(target: REQUEST, "{id} {what}: its client left in mid-upload: {cause}: {}", Indented(message));
         return;
@@ -108,7 +108,7 @@ pub fn failed(app: &App, request: &Request, cause: FailureCause, message: &str, 
 }
 
 /// The guest's frames, each on a line of its own.
-fn guest_backtrace(id: RequestId, backtrace: &str) {
+fn guest_backtrace(id: &PublicId, backtrace: &str) {
     if !backtrace.is_empty() {
         log::error!(target: REQUEST, "{id} guest backtrace:\n    {}", Indented(backtrace));
     }
@@ -116,13 +116,13 @@ fn guest_backtrace(id: RequestId, backtrace: &str) {
 
 /// The worker died with this request.
 pub fn died(app: &App, request: &Request, pid: i32, exit: Exit, usage: Usage, now: Instant) {
-    let (id, what) = (request.id, Subject(app, request));
+    let (id, what) = (&request.name, Subject(app, request));
     let age = now.saturating_duration_since(request.admitted);
     log::error!(target: REQUEST, "{id} {what}: worker {pid} ended with {exit} after {age:.1?} ({usage})");
 }
 
 /// A request was given to a worker that does not take it up.
-pub fn not_taken_up(id: RequestId, slot: SlotId, pid: i32) {
+pub fn not_taken_up(id: &PublicId, slot: SlotId, pid: i32) {
     log::warn!(target: REQUEST, "{id} was not taken up by worker {pid} in slot {slot}: another worker gets it");
 }
 
@@ -133,12 +133,12 @@ pub fn hung(slot: SlotId, pid: i32, grace: Duration) {
 
 /// A request runs for longer than `slow-ms`.
 pub fn slow(app: &App, request: &Request, after: Duration) {
-    let (id, what, pid) = (request.id, Subject(app, request), request.trace.pid);
+    let (id, what, pid) = (&request.name, Subject(app, request), request.trace.pid);
     log::warn!(target: SLOW, "{id} {what}: still running in worker {pid} after {after:?}");
 }
 
 /// Where the guest of a slow request is.
-pub fn slow_backtrace(id: RequestId, backtrace: &str) {
+pub fn slow_backtrace(id: &PublicId, backtrace: &str) {
     if backtrace.is_empty() {
         log::warn!(target: SLOW, "{id} its guest waits for the host");
     } else {
@@ -166,30 +166,31 @@ pub fn sandbox(wanted: SandboxLevel, ready: &Ready<'_>) {
 
 /// The deadline has passed.
 pub fn deadline(app: &App, request: &Request, timeout: Duration) {
-    let (id, what) = (request.id, Subject(app, request));
+    let (id, what) = (&request.name, Subject(app, request));
     log::error!(target: REQUEST, "{id} {what}: deadline: no sign of life for request-timeout-ms, {timeout:?}");
 }
 
 /// The interrupted guest has let go; its stack tells where it was.
 pub fn interrupted(app: &App, request: &Request, backtrace: &str) {
-    let (id, what) = (request.id, Subject(app, request));
+    let (id, what) = (&request.name, Subject(app, request));
     log::info!(target: REQUEST, "{id} {what}: interrupted");
     guest_backtrace(id, backtrace);
 }
 
 /// The interrupted guest has not let go.
 pub fn not_letting_go(app: &App, request: &Request, grace: Duration) {
-    let (id, what) = (request.id, Subject(app, request));
+    let (id, what) = (&request.name, Subject(app, request));
     log::error!(target: REQUEST, "{id} {what}: still running {grace:?} after its interruption: killing the worker");
 }
 
 /// A request has waited in the queue for too long.
-pub fn shed(id: RequestId, waiting: usize) {
+pub fn shed(id: &PublicId, waiting: usize) {
     log::warn!(target: REQUEST, "{id} waited longer than queue-timeout-ms: 503; {waiting} still waiting");
 }
 
-/// A line that a guest wrote.
-pub fn guest_line(id: RequestId, line: &LogLine<'_>) {
+/// A line that a guest wrote, for a request or while it was loaded.
+pub fn guest_line(id: Option<&PublicId>, line: &LogLine<'_>) {
+    let id = id.map_or("-", PublicId::as_str);
     let level = match line.level {
         LogLevel::Error => log::Level::Error,
         LogLevel::Warn => log::Level::Warn,

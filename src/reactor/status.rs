@@ -8,6 +8,7 @@ use crate::control::status::{
     ComponentState, ComponentStatus, DeathStatus, GenerationState, GenerationStatus, ListenerStatus, POISONED_MAX,
     PoisonStatus, RequestStatus, SandboxStatus, ServerState, Status, WorkerState, WorkerStatus, excerpt,
 };
+use crate::http::PublicId;
 use crate::pool::SlotId;
 use crate::sys::LiveUsage;
 
@@ -58,7 +59,7 @@ impl Reactor<'_> {
                     generation: death.generation,
                     reason: death.reason.name().to_owned(),
                     exit: death.exit.to_string(),
-                    request: death.request.map(|id| id.to_string()),
+                    request: death.request.as_ref().map(PublicId::to_string),
                     component: death.component.clone(),
                     action: death.action.as_deref().map(excerpt),
                 })
@@ -138,7 +139,7 @@ fn request_status(backend: &Backend, slot: SlotId, now: Instant) -> Option<Reque
     let request = backend.pool.request(slot).and_then(|id| backend.requests.get(id))?;
     let head = request.head()?;
     Some(RequestStatus {
-        id: request.id.to_string(),
+        id: request.name.to_string(),
         method: excerpt(head.method),
         path: excerpt(head.path),
         component: backend.app().component_name(head.component).unwrap_or("?").to_owned(),

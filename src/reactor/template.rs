@@ -206,7 +206,7 @@ impl Backend {
             match ToSupervisor::decode(&frame).map_err(Violation::Codec)? {
                 ToSupervisor::Ready(ready) => self.handle_template_ready(&ready)?,
                 ToSupervisor::Refused(refused) => return Err(Violation::Refused(refused.message.to_owned())),
-                ToSupervisor::Log { line, .. } => report::guest_line(header.request, &line),
+                ToSupervisor::Log { line, .. } => report::guest_line(None, &line),
                 ToSupervisor::Forked { slot, pid } => self.handle_forked(SlotId(slot), pid, known, registry, now)?,
                 ToSupervisor::ForkFailed(failed) => {
                     self.handle_fork_failed(SlotId(failed.slot), failed.message, registry, now);

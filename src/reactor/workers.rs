@@ -119,7 +119,7 @@ impl Backend {
             reason,
             exit,
             never_ready: vacated.never_ready,
-            request: started,
+            request: request.map(|request| request.name.clone()),
             component: head.as_ref().and_then(|head| self.app.component_name(head.component)).map(str::to_owned),
             action: head.and_then(|head| head.action.map(str::to_owned)),
         }
@@ -424,7 +424,8 @@ impl Backend {
         let Some(request) = self.requests.get_mut(id) else { return };
         match request.stage {
             Stage::Sent { .. } if !started && may_be_sent_again(request) => {
-                log::info!("{id} had not started when worker {} ended: dispatching it again", ended.pid());
+                let name = &request.name;
+                log::info!("{name} had not started when worker {} ended: dispatching it again", ended.pid());
                 request.stage = Stage::Queued;
                 self.queue.push_again(id, now);
                 self.dispatched_again += 1;

@@ -26,12 +26,13 @@ impl Connection {
     /// The next event, or `None` until there is more input, output was consumed, or the response has ended.
     pub fn poll_event(&mut self, now: Instant) -> Option<Event<'_>> {
         let step = self.poll_step(now)?;
-        if let Step::News(News::Refused(error)) = step {
-            return Some(Event::Refused { status: error.status(), reason: error.reason() });
-        }
         let input = |start, length| self.buffers.as_ref()?.input.get(start..start + length);
         match step {
-            Step::News(_) => Some(Event::ClientGone),
+            Step::News(News::Refused(refusal)) => {
+                let (error, id) = *refusal;
+                Some(Event::Refused { id, status: error.status(), reason: error.reason() })
+            }
+            Step::News(News::ClientGone) => Some(Event::ClientGone),
             Step::Request { head, start, length } => {
                 let fields = Headers::new(input(start, length)?, &self.buffers.as_ref()?.slots);
                 Some(Event::Request(request_head(&head, input(start, length)?, fields, self.scheme)))
@@ -123,6 +124,7 @@ impl Connection {
             return self.refuse_onward(RequestError::TargetMisdirected, now);
         }
         buffers.take(length);
+        buffers.request_id = None;
         let upload = match head.body {
             BodyLength::None => Upload::Done,
             BodyLength::Known(length) => Upload::Length(length),

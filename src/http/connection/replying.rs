@@ -12,6 +12,7 @@ use crate::http::error::ResponseError;
 use crate::http::fields::Header;
 use crate::http::head::Facts;
 use crate::http::limits::DRAIN_BYTES_MAX;
+use crate::http::request_id::PublicId;
 use crate::http::response::{self, ResponseHead};
 
 impl Connection {
@@ -95,6 +96,13 @@ impl Connection {
         body_bytes
     }
 
+    /// Says what the request in progress is called, should the rest of it be refused.
+    pub fn name_request(&mut self, id: PublicId) {
+        if let (Phase::Exchanging(_), Some(buffers)) = (&self.phase, &mut self.buffers) {
+            buffers.request_id = Some(id);
+        }
+    }
+
     /// Tells a client that waits for it to send the body, once; otherwise does nothing. One that has begun to send it does not
     /// wait, and one that has none to send need not be told (RFC 9110 §10.1.1).
     pub fn respond_continue(&mut self, now: Instant) {
@@ -146,9 +154,9 @@ impl Connection {
         let date = self.context.date();
         let out = self.output_mut(now);
         let body_length = Some(body.len() as u64);
-        let head = ResponseHead { status, headers: &headers, body_length };
+        let head = ResponseHead { status, headers: &headers, request_id, body_length };
         let written = response::write_head(out, &head, facts, keep, &date).or_else(|_| {
-            let plain = ResponseHead { status: 500, headers: &[], body_length };
+            let plain = ResponseHead { status: 500, headers: &[], request_id, body_length };
             response::write_head(out, &plain, facts, keep, &date)
         });
         let Ok((mut framing, keep)) = written else {

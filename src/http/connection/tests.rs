@@ -84,7 +84,7 @@ impl Bench {
     }
 
     fn head(&mut self, status: u16, headers: &[Header<'_>], body_length: Option<u64>) -> Result<(), ResponseError> {
-        self.connection.respond_head(&ResponseHead { status, headers, body_length }, self.now)
+        self.connection.respond_head(&ResponseHead { status, headers, request_id: "", body_length }, self.now)
     }
 
     fn body(&mut self, bytes: &str) -> Result<(), ResponseError> {

@@ -110,7 +110,7 @@ pub fn assert_failed(server: &mut Server, response: &Response, status: u16) -> S
     id
 }
 
-/// The request id in the body of an error response: sixteen hexadecimal digits.
+/// The request id in the body of an error response: 32 hexadecimal digits.
 #[track_caller]
 pub fn request_id(response: &Response) -> String {
     let body = response.text();
@@ -129,4 +129,4 @@ pub fn is_request_id(word: &str) -> bool {
 }
 
 const ERROR_BODY_BYTES_MAX: usize = 256;
-const ID_DIGITS: usize = 16;
+const ID_DIGITS: usize = 32;

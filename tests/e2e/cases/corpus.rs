@@ -131,7 +131,7 @@ fn seen(response: &Response) -> String {
 
 /// The rows do not tell of these.
 fn is_beside_the_point(field: &str) -> bool {
-    field.starts_with("host: ") || field.starts_with("content-length: ")
+    ["host: ", "content-length: ", "x-request-id: "].iter().any(|name| field.starts_with(name))
 }
 
 /// Sends the pieces of all plays, the first of each, then the second, and makes sure that the server has read one before the next.

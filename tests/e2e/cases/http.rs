@@ -525,7 +525,8 @@ fn a_response_may_have_many_headers_but_not_without_bound() {
     let mut server = server();
     let response = server.get("/many-headers?count=500");
     assert_eq!(response.status(), 200);
-    assert_eq!(response.head.headers.iter().filter(|(name, _)| name.starts_with("x-")).count(), 500);
+    let fields = response.head.headers.iter().filter(|(name, _)| name.starts_with("x-") && name != "x-request-id");
+    assert_eq!(fields.count(), 500);
     let response = server.get("/many-headers?count=5000");
     assert_failed(&mut server, &response, 502);
 }

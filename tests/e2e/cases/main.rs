@@ -22,6 +22,7 @@ mod daemon;
 mod forwarded;
 mod http;
 mod hung;
+mod identity;
 mod ledger;
 mod listeners;
 mod mistrust;

@@ -154,7 +154,7 @@ fn play(server: &Server, request: &str, dictation: &str, gets: &Gets) -> Result<
         (Whole(status, fields, body, trailers), Ok(response)) => {
             let listed = |list: &[(String, String)]| {
                 let mut list: Vec<String> = list.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-                list.retain(|field| !field.starts_with("date: "));
+                list.retain(|field| !field.starts_with("date: ") && !field.starts_with("x-request-id: "));
                 list.sort_unstable();
                 list
             };

@@ -205,7 +205,7 @@ fn read_by_us(stream: &[u8]) -> Vec<Read> {
         };
         if is_whole {
             reads.push(Read::Whole { method: method.clone(), body: body.clone() });
-            let head = ResponseHead { status: 200, headers: &[], body_length: Some(0) };
+            let head = ResponseHead { status: 200, headers: &[], request_id: "", body_length: Some(0) };
             connection.respond_head(&head, now).expect("a legal response is owed");
             connection.respond_end(&[], now).expect("as long as promised");
             connection.consume_output(connection.output().len(), now);

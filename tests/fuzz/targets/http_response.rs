@@ -23,6 +23,7 @@ fuzz_target!(|data: &[u8]| {
     let head = ResponseHead {
         status: u16::from_le_bytes([*low, *high]),
         headers: &headers,
+        request_id: "",
         body_length: (*length < 128).then_some(u64::from(*length)),
     };
     let now = Instant::now();

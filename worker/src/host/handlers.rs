@@ -20,6 +20,9 @@ pub const HANDLER: &str = "rusm:http/handler@0.1.";
 const TYPES: &str = "rusm:http/types@0.1.0";
 const LOG: &str = "rusm:http/log@0.1.0";
 
+/// The field by which the supervisor says what everybody calls a request: PROTOCOL.md.
+const REQUEST_ID: &str = "x-request-id";
+
 /// A loaded handlers component.
 pub struct Handlers {
     pre: InstancePre<Guest>,
@@ -146,10 +149,13 @@ impl Handlers {
         head: &RequestHead<'_>,
         body: &[u8],
     ) -> wasmtime::Result<Answer> {
-        let id = id.to_string();
+        // What everybody else calls the request; its number is between supervisor and worker.
+        let number = id.to_string();
+        let name = head.headers.iter().find(|(name, _)| *name == REQUEST_ID).map(|(_, value)| *value);
+        let id = name.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or(&number);
         let peer = head.peer.map(|peer| peer.to_string());
         let request = Request {
-            id: &id,
+            id,
             method: head.method,
             scheme: match head.scheme {
                 Scheme::Http => "http",

@@ -65,7 +65,7 @@ impl Request {
         Request { parts, query: OnceCell::new() }
     }
 
-    /// The identifier of this request in the server's logs.
+    /// The identifier of this request in the server's logs; its client has it as `X-Request-Id` of the response.
     pub fn id(&self) -> &str {
         &self.parts.id
     }

@@ -7,7 +7,7 @@ use crate::http::{ResponseError, ResponseHead};
 
 impl Bench {
     fn beside(&mut self, length: u64) -> Result<u64, ResponseError> {
-        let head = ResponseHead { status: 200, headers: &[], body_length: Some(length) };
+        let head = ResponseHead { status: 200, headers: &[], request_id: "", body_length: Some(length) };
         self.connection.respond_beside(&head, self.now)
     }
 }
@@ -84,7 +84,7 @@ fn a_request_that_breaks_off_during_the_body_cuts_it() {
 #[test]
 fn a_body_of_unknown_length_cannot_pass_beside() {
     let mut bench = Bench::asked(GET);
-    let head = ResponseHead { status: 200, headers: &[], body_length: None };
+    let head = ResponseHead { status: 200, headers: &[], request_id: "", body_length: None };
     assert_eq!(bench.connection.respond_beside(&head, bench.now), Err(ResponseError::ContentLength));
     assert!(bench.respond(200, &[], Some(0), "").starts_with("HTTP/1.1 200"));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Bench, GET, POST_5, POST_CHUNKED};
 use crate::http::limits::DRAIN_BYTES_MAX;
-use crate::http::{Event, Limits, ResponseError, Timeouts};
+use crate::http::{Event, Limits, PublicId, ResponseError, Timeouts};
 
 #[test]
 fn an_error_answer_before_the_body_closes_and_lingers_until_the_client_has_ended() {
@@ -402,4 +402,46 @@ fn a_client_that_ends_while_it_still_reads_is_closed_when_it_has_everything() {
     bench.end().expect("the end");
     bench.written();
     assert!(bench.connection.is_closed() && !bench.connection.was_cut());
+}
+
+/// What the refusal that is due is called, and what its client has read.
+#[track_caller]
+fn refusal(bench: &mut Bench) -> (String, String) {
+    loop {
+        match bench.connection.poll_event(bench.now).expect("a refusal") {
+            Event::Refused { id, .. } => return (id.to_string(), bench.written()),
+            Event::Request(_) | Event::Body(_) | Event::BodyEnd { .. } | Event::ClientGone => {}
+        }
+    }
+}
+
+#[test]
+fn a_refusal_has_the_id_of_its_request_and_one_of_its_own_without_a_request() {
+    let mut bench = Bench::asked(POST_CHUNKED);
+    bench.connection.name_request(PublicId::given(b"r-1").expect("an id"));
+    bench.feed("x\r\n");
+    let (id, output) = refusal(&mut bench);
+    assert_eq!(id, "r-1");
+    assert!(output.contains("\r\nx-request-id: r-1\r\n") && output.ends_with("\nrequest id: r-1\n"), "{output}");
+
+    let mut seen = vec![id];
+    for wire in ["GET\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "\n"] {
+        let mut bench = Bench::fed(wire);
+        let (id, output) = refusal(&mut bench);
+        assert!(output.contains(&format!("\r\nx-request-id: {id}\r\n")), "{output}");
+        assert!(output.ends_with(&format!("\nrequest id: {id}\n")), "{output}");
+        assert!(!seen.contains(&id), "{id} came twice");
+        seen.push(id);
+    }
+}
+
+#[test]
+fn the_id_of_a_request_is_not_that_of_the_next() {
+    let mut bench = Bench::asked(GET);
+    bench.connection.name_request(PublicId::given(b"r-1").expect("an id"));
+    bench.respond(204, &[], None, "");
+    bench.feed(POST_CHUNKED);
+    assert_eq!(bench.poll(), "request");
+    bench.feed("x\r\n");
+    assert_ne!(refusal(&mut bench).0, "r-1");
 }

@@ -1,7 +1,7 @@
 //! What a guest gets to see of a request, and what a client gets to see of a response. Tests only.
 
 use super::{Bench, DATE, GET, GET_10, GET_TRAILERS, HEAD, POST_5, POST_CHUNKED};
-use crate::http::{BodyLength, Connection, Event, Header, ResponseError, Scheme, TargetForm, Version};
+use crate::http::{BodyLength, Connection, Event, Header, ResponseError, ResponseHead, Scheme, TargetForm, Version};
 
 #[test]
 fn a_request_is_seen_normalised() {
@@ -343,5 +343,15 @@ fn an_error_answer_keeps_a_connection_whose_body_has_arrived() {
 fn an_answer_without_content_names_no_type() {
     let mut bench = Bench::asked("OPTIONS * HTTP/1.1\r\nhost: h\r\n\r\n");
     bench.connection.respond_error(204, "no content", "r-1", &[("allow", b"GET")], bench.now);
-    assert_eq!(bench.written(), format!("HTTP/1.1 204 No Content\r\nallow: GET\r\n{DATE}\r\n"));
+    assert_eq!(bench.written(), format!("HTTP/1.1 204 No Content\r\nallow: GET\r\n{DATE}x-request-id: r-1\r\n\r\n"));
+}
+
+#[test]
+fn the_id_of_a_request_is_the_servers_word() {
+    let mut bench = Bench::asked(GET);
+    let headers: [Header<'_>; 2] = [("X-Request-ID", b"the guest's"), ("x-request-ids", b"stays")];
+    let head = ResponseHead { status: 204, headers: &headers, request_id: "r-1", body_length: None };
+    bench.connection.respond_head(&head, bench.now).expect("a valid head");
+    let output = bench.written();
+    assert_eq!(output, format!("HTTP/1.1 204 No Content\r\nx-request-ids: stays\r\n{DATE}x-request-id: r-1\r\n\r\n"));
 }
