@@ -92,6 +92,11 @@ pub fn is_forwarding(name: &str) -> bool {
     name == "forwarded" || begins_as(name, "x-forwarded-") || is_as(name, "x-real-ip")
 }
 
+/// Whether a field is for proxies to write: as [`is_forwarding`], or the way that a message has come (RFC 9110 §7.6.3).
+pub fn is_of_proxies(name: &str) -> bool {
+    name == "via" || is_forwarding(name)
+}
+
 /// Whether a field says what a request is called. `name` is in lowercase.
 pub fn is_request_id(name: &str) -> bool {
     is_as(name, REQUEST_ID_FIELD)
@@ -147,6 +152,8 @@ mod tests {
         for name in ["forwarded", "x-forwarded-for", "x_forwarded_for", "x-forwarded_proto", "x-real-ip", "x_real-ip"] {
             assert!(is_forwarding(name), "{name}");
         }
+        assert!(is_of_proxies("via") && is_of_proxies("forwarded") && !is_of_proxies("host"));
+        assert!(is_request_id("x-request-id") && is_request_id("x_request-id") && !is_request_id("x-request-ids"));
         for name in ["", "x-forwarded", "x-forward-for", "x-real-ips", "x-real", "forwarded-for", "via", "host"] {
             assert!(!is_forwarding(name), "{name}");
         }

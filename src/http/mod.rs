@@ -6,6 +6,7 @@
 //!
 //! - `connection`: the lifecycle, the only type that the reactor handles
 //! - `head`, `target`, `fields`, `lines`, `body`: what a client sends
+//! - `forwarded`: on whose behalf a proxy asks
 //! - `response`: what it is sent
 //! - `request_id`: what everybody calls a request
 //! - `limits`, `context`, `error`: sizes and times, what connections share, and what goes wrong
@@ -17,6 +18,7 @@ mod context;
 mod corpus;
 mod error;
 mod fields;
+mod forwarded;
 mod head;
 mod limits;
 mod lines;
@@ -28,8 +30,9 @@ pub use connection::{Connection, Event};
 pub use context::{Context, DATE_BYTES};
 pub use error::{RequestError, ResponseError};
 pub use fields::{
-    Header, content_length, is_forbidden_in_trailers, is_forwarding, is_hop_by_hop, is_request_id, is_token, is_value,
+    Header, content_length, is_forbidden_in_trailers, is_hop_by_hop, is_of_proxies, is_request_id, is_token, is_value,
 };
+pub use forwarded::Origin;
 pub use head::{BodyLength, Headers, RequestHead, Version};
 pub use limits::{Limits, Timeouts};
 pub use request_id::{Ids, PublicId, REQUEST_ID_FIELD};

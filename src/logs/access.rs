@@ -22,7 +22,7 @@ const FLUSH_AFTER: Duration = Duration::from_secs(1);
 pub struct AccessEntry<'a> {
     /// When its head was there.
     pub time: SystemTime,
-    /// None when it came through a Unix socket.
+    /// None when it came through a Unix socket. The port is 0 where it is not known.
     pub peer: Option<SocketAddr>,
     /// Of bytes that may stand in a line and in a JSON string as they are.
     pub id: &'a str,
@@ -213,7 +213,8 @@ impl AccessEntry<'_> {
         line.extend_from_slice(b"\",\"peer\":\"");
         self.push_peer(line);
         line.extend_from_slice(b"\",\"port\":");
-        match self.peer {
+        // A proxy may tell an address without a port.
+        match self.peer.filter(|peer| peer.port() != 0) {
             Some(peer) => push_number(line, peer.port().into()),
             None => line.extend_from_slice(b"null"),
         }

@@ -98,6 +98,13 @@ fn json_has_one_object_on_a_line_with_whole_microseconds() {
 }
 
 #[test]
+fn a_port_that_is_not_known_is_null() {
+    let peer = Some("[2001:db8::7]:0".parse().expect("an address"));
+    let line = line(&AccessEntry { peer, ..entry() }, AccessFormat::Json);
+    assert!(line.contains("\"peer\":\"2001:db8::7\",\"port\":null,"), "{line}");
+}
+
+#[test]
 fn a_hostile_request_is_one_object_of_json() {
     let expected = concat!(
         r#"{"time":"2025-11-25T02:00:00.000042Z","peer":"10.0.0.7","port":1,"id":"0661f0c2a7400001","method":"GET","#,

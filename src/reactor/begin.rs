@@ -11,12 +11,20 @@ use crate::answer::Answer;
 use crate::app::Lookup;
 use crate::assets;
 use crate::blame::Key;
-use crate::http::{self, PublicId, REQUEST_ID_FIELD};
+use crate::http::{self, Header, Origin, PublicId, REQUEST_ID_FIELD};
 use crate::request::{ClientKey, Request, Upload};
 use crate::router::Params;
 
 use super::backend::{Backend, refusal};
 use super::downloads::{Asked, Instead, Refusal};
+
+/// Whose request it is.
+struct Asker<'a> {
+    /// The peer of the connection is believed.
+    is_trusted: bool,
+    origin: Origin<'a>,
+    name: PublicId,
+}
 
 impl Backend {
     /// Routes a request and encodes its head. Its body follows by [`Backend::take_body`] and [`Backend::end_body`].
@@ -29,8 +37,9 @@ impl Backend {
         now: Instant,
     ) -> Result<(RequestId, PublicId), Instead> {
         let id = self.requests.next_id();
-        let name = self.name(id, self.app.trusts(serve, peer), head);
-        let request = match self.prepare(id, name.clone(), client, peer, serve, head, now) {
+        let asker = self.asker(id, serve, peer, head);
+        let (name, peer) = (asker.name.clone(), asker.origin.peer);
+        let request = match self.prepare(id, asker, client, serve, head, now) {
             Ok(request) => request,
             Err(Refusal::Answer(answer)) => {
                 self.note_answered(name.clone(), peer, head, &answer);
@@ -52,21 +61,32 @@ impl Backend {
         Ok((id, name))
     }
 
-    /// What everybody calls this request: what a trusted proxy calls it, if it says so once and in a form that can stand anywhere.
-    fn name(&self, id: RequestId, is_trusted: bool, head: &http::RequestHead<'_>) -> PublicId {
-        let mut given = head.headers.iter().filter(|(name, _)| is_trusted && *name == REQUEST_ID_FIELD);
+    /// Who asks, and what everybody calls this request: the peer of the connection, unless that is trusted and says otherwise.
+    fn asker<'a>(
+        &self,
+        id: RequestId,
+        serve: usize,
+        peer: Option<SocketAddr>,
+        head: &http::RequestHead<'a>,
+    ) -> Asker<'a> {
+        let origin = Origin { peer, scheme: head.scheme, authority: None };
+        if !self.app.trusts(serve, peer) {
+            return Asker { is_trusted: false, origin, name: self.ids.of(id.0) };
+        }
+        let is_proxy = |address| self.app.trusts(serve, Some(SocketAddr::new(address, 0)));
+        let origin = Origin::find(head.headers.iter(), origin, is_proxy);
+        // Once, and in a form that can stand anywhere.
+        let mut given = head.headers.iter().filter(|(name, _)| *name == REQUEST_ID_FIELD);
         let name = given.next().and_then(|(_, value)| PublicId::given(value)).filter(|_| given.next().is_none());
-        name.unwrap_or_else(|| self.ids.of(id.0))
+        Asker { is_trusted: true, origin, name: name.unwrap_or_else(|| self.ids.of(id.0)) }
     }
 
     /// Makes a request of a head, unless it is answered at once.
-    #[expect(clippy::too_many_arguments, reason = "private, and each is a part of the request")]
     fn prepare(
         &mut self,
         id: RequestId,
-        name: PublicId,
+        asker: Asker<'_>,
         client: ClientKey,
-        peer: Option<SocketAddr>,
         serve: usize,
         head: &http::RequestHead<'_>,
         now: Instant,
@@ -90,26 +110,22 @@ impl Backend {
             http::BodyLength::Known(bytes) => Some(bytes),
             http::BodyLength::Chunked => None,
         };
-        let is_trusted = self.app.trusts(serve, peer);
-        let passes = |name: &str| (is_trusted || !http::is_forwarding(name)) && !http::is_request_id(name);
-        let mut headers = Vec::with_capacity(head.headers.len() + 1);
-        headers.extend(head.headers.iter().filter(|(name, _)| passes(name)));
-        headers.push((REQUEST_ID_FIELD, name.as_str().as_bytes()));
+        let Asker { is_trusted, origin, name } = asker;
         let wire = RequestHead {
             component,
             action,
             method: head.method,
-            scheme: match head.scheme {
+            scheme: match origin.scheme {
                 http::Scheme::Http => Scheme::Http,
                 http::Scheme::Https => Scheme::Https,
             },
-            authority: head.authority,
+            authority: origin.authority.unwrap_or(head.authority),
             path: &path,
             query: head.query,
-            peer,
+            peer: origin.peer,
             body_bytes,
             params: params.iter().collect(),
-            headers,
+            headers: fields(head, is_trusted, &origin, &name),
         };
         let mut frames = self.spare_frames.pop().unwrap_or_default();
         let end = body_bytes == Some(0);
@@ -123,4 +139,22 @@ impl Backend {
         }
         Ok(request)
     }
+}
+
+/// The fields that a component is given. What says on whose behalf somebody asks, and by what way, comes from trusted proxies or not at all; rusmd
+/// adds no `Via` of its own, for it passes no message on (RFC 9110, section 7.6.3): to HTTP it is the origin.
+fn fields<'a>(
+    head: &http::RequestHead<'a>,
+    is_trusted: bool,
+    origin: &Origin<'a>,
+    name: &'a PublicId,
+) -> Vec<Header<'a>> {
+    let passes = |field: &str| (is_trusted || !http::is_of_proxies(field)) && !http::is_request_id(field);
+    let mut fields = Vec::with_capacity(head.headers.len() + 1);
+    fields.extend(head.headers.iter().filter(|(field, _)| passes(field)));
+    if let Some(authority) = origin.authority {
+        fields.iter_mut().filter(|(field, _)| *field == "host").for_each(|field| field.1 = authority.as_bytes());
+    }
+    fields.push((REQUEST_ID_FIELD, name.as_str().as_bytes()));
+    fields
 }

@@ -1,24 +1,84 @@
 //! What proxies say of clients, and what listeners say of themselves.
 
-use rusmd_e2e::{Client, Setup};
+use rusmd_e2e::{Client, Server, Setup, wait};
 
 const ROUTES: &[(&str, &str)] = &[("GET /show", "faults#show"), ("GET /panic", "faults#panic")];
 
 const FORGED: &str = "GET /show HTTP/1.1\r\nHost: a\r\nForwarded: for=192.0.2.1\r\nX-Forwarded-For: 192.0.2.1\r\n\
-    x-forwarded-proto: https\r\nX-Real-IP: 192.0.2.1\r\nX_Forwarded_Host: 192.0.2.1\r\nX-Forward: stays\r\n\r\n";
+    x-forwarded-proto: https\r\nX-Real-IP: 192.0.2.1\r\nX_Forwarded_Host: 192.0.2.1\r\nVia: 1.1 192.0.2.1\r\nX-Forward: stays\r\n\r\n";
+
+const TRUSTED: &str = "trusted-proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]";
+
+/// Asks for what a component sees, with these fields.
+fn show(server: &Server, fields: &str) -> String {
+    let mut client = Client::connect(server.address());
+    client.send(format!("GET /show HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+    client.response().text()
+}
 
 #[test]
 fn only_trusted_proxies_can_say_on_whose_behalf_they_ask() {
     for (trusted, expected) in
-        [("trusted-proxies = [\"127.0.0.0/8\"]", 6), ("trusted-proxies = [\"192.0.2.0/24\"]", 1), ("", 1)]
+        [("trusted-proxies = [\"127.0.0.0/8\"]", 7), ("trusted-proxies = [\"192.0.2.0/24\"]", 1), ("", 1)]
     {
         let server = Setup::new().routes(ROUTES).listener_line(trusted).start();
         let mut client = Client::connect(server.address());
         client.send(FORGED);
         let text = client.response().text();
-        let seen = text.lines().filter(|line| line.contains("forward") || line.contains("x-real-ip")).count();
+        let seen = text
+            .lines()
+            .filter(|line| ["forward", "x-real-ip", "header via"].iter().any(|part| line.contains(part)))
+            .count();
         assert_eq!(seen, expected, "{trusted}: {text}");
         assert!(text.contains("header x-forward: stays\n"), "{text}");
+    }
+}
+
+#[test]
+fn who_is_behind_a_trusted_proxy_is_the_client_and_nobody_else() {
+    let server = Setup::new().routes(ROUTES).listener_line(TRUSTED).log("access", "\"access.log\"").start();
+    for (fields, url, peer) in [
+        ("X-Forwarded-For: 192.0.2.7\r\n", "http://a/show", "192.0.2.7:0"),
+        ("X-Forwarded-For: 203.0.113.1, 192.0.2.7:4711, 10.1.2.3\r\n", "http://a/show", "192.0.2.7:4711"),
+        (
+            "X-Forwarded-For: 2001:db8::7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b.example\r\n",
+            "https://b.example/show",
+            "[2001:db8::7]:0",
+        ),
+        (
+            "Forwarded: for=203.0.113.1, for=\"[2001:db8::8]:1\";proto=https;host=\"c:8443\"\r\nForwarded: for=10.0.0.9\r\n",
+            "https://c:8443/show",
+            "[2001:db8::8]:1",
+        ),
+        ("X-Forwarded-For: 192.0.2.7, nonsense\r\nX-Forwarded-Host: a b\r\n", "http://a/show", "127.0.0.1:"),
+        ("Forwarded: for=_hidden;proto=https\r\n", "https://a/show", "127.0.0.1:"),
+    ] {
+        let text = show(&server, fields);
+        assert!(text.starts_with(&format!("GET {url}\n")), "{fields}: {text}");
+        assert!(text.contains(&format!("peer Some({peer}")), "{fields}: {text}");
+        let host = url.split('/').nth(2).unwrap_or_default();
+        assert!(text.contains(&format!("header host: {host}\n")), "{fields}: {text}");
+    }
+    // An answer of the server's own is logged with the client as well.
+    show(&server, "X-Forwarded-For: 192.0.2.9\r\n");
+    let mut client = Client::connect(server.address());
+    client.send("GET /none HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n");
+    assert_eq!(client.response().status(), 404);
+    wait::until("the log names the client", || {
+        let log = server.read("access.log");
+        let count = |peer: &str| log.lines().filter(|line| line.starts_with(peer)).count();
+        (count("192.0.2.9 "), count("192.0.2.7 "), count("2001:db8::7 "), count("127.0.0.1 ")) == (2, 2, 1, 2)
+    });
+}
+
+#[test]
+fn whom_nobody_trusts_speaks_for_himself() {
+    for line in ["", "trusted-proxies = [\"192.0.2.0/24\"]"] {
+        let server = Setup::new().routes(ROUTES).listener_line(line).start();
+        let fields = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n";
+        let text = show(&server, fields);
+        assert!(text.starts_with("GET http://a/show\n") && text.contains("peer Some(127.0.0.1:"), "{text}");
+        assert!(!text.contains("evil") && !text.contains("192.0.2.7"), "{text}");
     }
 }
 
