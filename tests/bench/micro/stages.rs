@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::rc::Rc;
 use std::time::Instant;
 
-use rusmd::http::{self, Connection, Context, Event, Limits, Timeouts, target};
+use rusmd::http::{self, Connection, Context, Event, Ids, Limits, Timeouts, target};
 use rusmd::router::{Params, Resolution, Router};
 use rusmd_proto::{Frame, FrameBuffer, RequestHead, RequestId, ResponseHead, Scheme, ToSupervisor, ToWorker};
 
@@ -67,6 +67,7 @@ impl Stage {
 pub struct Bench {
     connection: Connection,
     router: Router,
+    ids: Ids,
     frames: Vec<u8>,
     reply: Vec<u8>,
     inbox: FrameBuffer,
@@ -94,6 +95,7 @@ impl Bench {
         Bench {
             connection: Connection::new(context, http::Scheme::Http, now),
             router: Router::new(ROUTES).expect("they do not contradict each other"),
+            ids: Ids::default(),
             frames: Vec::new(),
             reply,
             inbox: FrameBuffer::default(),
@@ -131,13 +133,17 @@ impl Bench {
     }
 
     fn path(&mut self) {
-        let Bench { connection, router, frames, reply, inbox, now } = self;
+        let Bench { connection, router, ids, frames, reply, inbox, now } = self;
         connection.handle_input(black_box(REQUEST), *now);
         let Some(Event::Request(head)) = connection.poll_event(*now) else { panic!("a request") };
         let mut params = Params::new();
         let path = target::normalise(head.path).expect("it is well-formed");
         let found = route(router, head.method, &path, &mut params);
         assert_eq!(found, 5);
+        let name = ids.of(ID.0);
+        let passes = |field: &str| !http::is_of_proxies(field) && !http::is_request_id(field);
+        let mut fields: Vec<http::Header<'_>> = head.headers.iter().filter(|(field, _)| passes(field)).collect();
+        fields.push((http::REQUEST_ID_FIELD, name.as_str().as_bytes()));
         frames.clear();
         let wire = RequestHead {
             component: 0,
@@ -150,15 +156,15 @@ impl Bench {
             peer: None,
             body_bytes: Some(0),
             params: params.iter().collect(),
-            headers: head.headers.iter().filter(|(name, _)| !http::is_forwarding(name)).collect(),
+            headers: fields,
         };
         encode(&wire, frames);
         black_box(&frames);
         let now = *now;
         decode(inbox, reply, |message| match message {
             ToSupervisor::ResponseHead { head, .. } => {
-                let head =
-                    http::ResponseHead { status: head.status, headers: &head.headers, body_length: head.body_bytes };
+                let (status, headers, body_length) = (head.status, &*head.headers, head.body_bytes);
+                let head = http::ResponseHead { status, headers, request_id: name.as_str(), body_length };
                 connection.respond_head(&head, now).expect("a valid response");
             }
             ToSupervisor::ResponseBody { bytes, .. } => {
