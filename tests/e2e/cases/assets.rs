@@ -407,7 +407,7 @@ fn a_directory_that_is_missing_is_told_at_the_start_and_at_a_reload() {
 
 #[test]
 fn a_download_outlives_a_reload_and_is_waited_for_by_a_stop() {
-    let server = setup().start();
+    let server = setup().server("shutdown-timeout-ms", 60_000).start();
     sparse(&server);
     let mut client = server.connect();
     client.get("/assets/sparse.bin");

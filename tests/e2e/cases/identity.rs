@@ -151,8 +151,10 @@ fn what_is_no_request_has_an_id_too() {
 fn a_body_that_turns_out_to_be_bad_is_told_with_its_request() {
     let server = setup().listener_line(TRUSTED).start();
     let mut client = server.connect();
-    let head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nX-Request-Id: upload-1\r\n\r\n";
-    client.send(format!("{head}3\r\nabc\r\nx\r\n"));
+    let head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nX-Request-Id: upload-1\r\n";
+    client.send(format!("{head}Expect: 100-continue\r\n\r\n"));
+    assert_eq!(client.try_head().expect("an interim response").status, 100);
+    client.send("3\r\nabc\r\nx\r\n");
     let response = client.response();
     assert_eq!((response.status(), id_of(&response).as_str()), (400, "upload-1"));
     let lines = logged(&server, "upload-1");
