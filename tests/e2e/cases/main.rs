@@ -32,4 +32,5 @@ mod renewal;
 mod sandbox;
 mod shutdown;
 mod tls;
+mod uploads;
 mod workers;
