@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::patience::MinRate;
+
 /// A request method longer than this is not one that anybody routes (400; RFC 9110 §9.1 leaves the length open).
 pub const METHOD_BYTES_MAX: usize = 32;
 /// Empty lines that a client may send ahead of a request line (RFC 9112 §2.2).
@@ -76,6 +78,10 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// For the client to close its side after we have closed ours, and for the rest of an unwanted request body.
     pub linger: Duration,
+    /// How slowly a request may be sent while it is waited for (408).
+    pub receive: MinRate,
+    /// How slowly a response may be read while it could be sent (the connection is cut).
+    pub send: MinRate,
 }
 
 impl Default for Timeouts {
@@ -86,6 +92,8 @@ impl Default for Timeouts {
             write: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
             linger: Duration::from_secs(2),
+            receive: MinRate::default(),
+            send: MinRate::default(),
         }
     }
 }

@@ -26,6 +26,7 @@ mod identity;
 mod ledger;
 mod listeners;
 mod mistrust;
+mod pacing;
 mod proxy_protocol;
 mod reframing;
 mod renewal;
