@@ -293,6 +293,7 @@ impl Connection {
                 ..
             }) => {
                 let linger = !upload.is_complete();
+                self.release_held(now);
                 self.begin_closing(linger, now);
             }
             _ => self.abort(),
@@ -312,6 +313,9 @@ impl Connection {
         if count > 0 {
             buffers.sent(count);
             self.count_written(count as u64, now);
+        }
+        if self.wants_output() {
+            self.release_held(now);
         }
         self.settle_sending(now);
         if self.output().is_empty() {

@@ -21,6 +21,10 @@ pub const CONNECTION_OPTIONS_MAX: usize = 32;
 pub const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
 /// What is read and thrown away of a client that is turned away, so that it sees why before its connection ends (RFC 9112 §9.6).
 pub const FAREWELL_BYTES_MAX: u64 = 256 * 1024;
+/// Pieces of a response smaller than this wait for each other while the client is behind.
+pub const SMALL_PIECE_BYTES: usize = 1024;
+/// So many bytes of them become one chunk.
+pub const HELD_BYTES_MAX: usize = 16 * 1024;
 /// Buffer sets that a `Context` keeps for the next request instead of giving them back to the allocator.
 pub const SPARE_BUFFERS_MAX: usize = 64;
 /// A buffer that has grown beyond this is given back rather than kept.
