@@ -14,7 +14,7 @@
 //!                         ├→ assets files of directories that the manifest names: request → open file (reads the disk by sys)
 //!                         ├→ router method and path → route           (pure)
 //!                         ├→ queue, pool, request, timers, blame      (pure)
-//!                         ├→ link   one worker's socket ↔ frames of rusmd-proto
+//!                         ├→ link   one worker's socket ↔ frames of rusmd-proto, by pieces for bodies
 //!                         ├→ control status, metrics, commands of the operator and their socket
 //!                         └→ sys    processes, descriptors, pages: all the unsafe code
 //! ```
@@ -40,6 +40,7 @@ pub mod handover;
 pub mod http;
 pub mod link;
 pub mod logs;
+pub mod pieces;
 pub mod pool;
 pub mod proxy_protocol;
 pub mod queue;

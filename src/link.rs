@@ -8,7 +8,9 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 
 use mio::Interest;
 use mio::net::UnixStream;
-use rusmd_proto::FrameBuffer;
+use rusmd_proto::{FrameBuffer, RequestId};
+
+use crate::pieces;
 
 /// A buffer that has grown beyond this is given back once it is empty.
 const OUTBOX_KEEP_BYTES: usize = 128 * 1024;
@@ -20,6 +22,8 @@ pub struct Link {
     inbox: FrameBuffer,
     outbox: Vec<u8>,
     written: usize,
+    /// Where the last piece of a body begins in the outbox, unless it has begun to be written.
+    last_piece: Option<usize>,
     awaits: Interest,
 }
 
@@ -43,6 +47,7 @@ impl Link {
             inbox: FrameBuffer::default(),
             outbox: Vec::new(),
             written: 0,
+            last_piece: None,
             awaits: Interest::READABLE,
         }
     }
@@ -94,18 +99,23 @@ impl Link {
         self.outbox.extend_from_slice(frames);
     }
 
+    /// Queues a piece of a request's body.
+    pub fn send_piece(&mut self, id: RequestId, bytes: &[u8]) {
+        pieces::append(&mut self.outbox, &mut self.last_piece, id, bytes);
+    }
+
     /// Writes what is queued, as far as the socket takes it. A dead worker is noticed when reading, not here.
     pub fn flush(&mut self) {
         while self.written < self.outbox.len() {
             match self.stream.write(&self.outbox[self.written..]) {
                 Ok(0) => return,
-                Ok(count) => self.written += count,
+                Ok(count) => self.handle_written(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.compact(),
                 Err(_) => break,
             }
         }
-        self.written = 0;
+        (self.written, self.last_piece) = (0, None);
         if self.outbox.capacity() > OUTBOX_KEEP_BYTES {
             self.outbox = Vec::new();
         } else {
@@ -113,10 +123,16 @@ impl Link {
         }
     }
 
+    fn handle_written(&mut self, count: usize) {
+        self.written += count;
+        self.last_piece = self.last_piece.filter(|at| *at >= self.written);
+    }
+
     /// Gives up what has been written, once that is most of it: the outbox of a link that is never quite empty must not grow for ever.
     fn compact(&mut self) {
         if self.written >= self.outbox.len() / 2 {
             self.outbox.drain(..self.written);
+            self.last_piece = self.last_piece.map(|at| at - self.written);
             self.written = 0;
         }
     }
@@ -130,7 +146,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rusmd_proto::{Frame, RequestId, ToWorker};
+    use rusmd_proto::{Frame, ToWorker};
 
     fn pair() -> (Link, StdUnixStream) {
         let (ours, theirs) = StdUnixStream::pair().expect("a socket pair");
@@ -181,6 +197,38 @@ mod tests {
         }
         assert!(link.unsent_bytes() > 0, "it was never empty");
         assert!(link.outbox.len() <= 4 * window, "it holds {} bytes", link.outbox.len());
+    }
+
+    #[test]
+    fn a_body_in_single_bytes_arrives_as_it_was_whatever_the_socket_takes_at_a_time() {
+        let (mut link, mut theirs) = pair();
+        let (mut buffer, mut scratch, mut seen) = (FrameBuffer::default(), vec![0; 999], 0usize);
+        let mut take = |seen: &mut usize, scratch: &mut [u8]| {
+            let read = theirs.read(scratch).expect("bytes");
+            buffer.extend(&scratch[..read]);
+            while let Some(frame) = buffer.peek().expect("well formed") {
+                let (header, is_next) =
+                    (frame.header, |byte: &u8| std::mem::replace(seen, *seen + 1) % 251 == usize::from(*byte));
+                assert!(frame.payload.iter().all(is_next), "a byte before {seen} is another");
+                buffer.consume(header);
+            }
+        };
+        const BYTES: usize = 2_000_000;
+        for n in 0..BYTES {
+            link.send_piece(RequestId(1), &[(n % 251) as u8]);
+            if n % 100 == 0 {
+                link.flush();
+            }
+            if link.unsent_bytes() > 1000 {
+                take(&mut seen, &mut scratch);
+                link.flush();
+            }
+        }
+        while seen < BYTES {
+            link.flush();
+            take(&mut seen, &mut scratch);
+        }
+        assert_eq!(link.unsent_bytes(), 0);
     }
 
     #[test]

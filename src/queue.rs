@@ -35,8 +35,13 @@ impl Queue {
         Queue { entries: VecDeque::new(), offered: 0, length_max, wait_max }
     }
 
+    /// Whether another request may wait.
+    pub fn has_room(&self) -> bool {
+        self.entries.len() < self.length_max
+    }
+
     pub fn push(&mut self, request: RequestId, now: Instant) -> Result<(), QueueFull> {
-        if self.entries.len() >= self.length_max {
+        if !self.has_room() {
             return Err(QueueFull);
         }
         self.entries.push_back(Entry { request, expires: now + self.wait_max });

@@ -95,6 +95,8 @@ pub struct Request {
     pub window: u32,
     /// Everything that a worker must be sent to run this request from the beginning, while that is possible.
     pub frames: Vec<u8>,
+    /// Where the last of these frames begins that is a piece of its body.
+    pub last_piece: Option<usize>,
     pub replay: Replay,
     /// How often it has been given to a worker.
     pub dispatches: u8,
@@ -172,6 +174,7 @@ impl Request {
             reply: Reply::Awaited,
             window: WINDOW_BYTES,
             frames,
+            last_piece: None,
             replay: Replay::Possible,
             dispatches: 0,
             admitted: now,

@@ -29,6 +29,10 @@ pub struct Server {
     pub body_timeout: Duration,
     pub write_timeout: Duration,
     pub keep_alive_timeout: Duration,
+    /// Bytes in a second; 0 is no limit.
+    pub receive_rate_min: usize,
+    pub send_rate_min: usize,
+    pub rate_grace: Duration,
     pub head_bytes_max: usize,
     pub target_bytes_max: usize,
     pub headers_max: usize,
@@ -187,6 +191,21 @@ pub const SETTINGS: &[Setting] = &[
         "how long a connection may stay idle between requests; 0 closes it after each",
     ),
     row(
+        "min-receive-rate",
+        Count(0, 1 << 30, |s| &mut s.receive_rate_min),
+        "bytes/s at which a client must send a request at least; slower gets 408, and 0 is any",
+    ),
+    row(
+        "min-send-rate",
+        Count(0, 1 << 30, |s| &mut s.send_rate_min),
+        "bytes/s at which a client must read a response at least; slower is cut, and 0 is any",
+    ),
+    row(
+        "rate-grace-ms",
+        Milliseconds(1, DAY_MS, |s| &mut s.rate_grace),
+        "how far a client may fall behind these rates before that",
+    ),
+    row(
         "max-head-bytes",
         Count(1024, 131_072, |s| &mut s.head_bytes_max),
         "bytes of a request's line and headers; more gets 431",
@@ -319,6 +338,9 @@ impl Server {
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(75),
+            receive_rate_min: 240,
+            send_rate_min: 240,
+            rate_grace: Duration::from_secs(30),
             head_bytes_max: 32 * 1024,
             target_bytes_max: 8 * 1024,
             headers_max: 100,

@@ -3,12 +3,13 @@
 //! Owns the lifecycle and the buffers; every byte in and out passes here. Never touches a socket or a clock. The reactor drives it:
 //!
 //! 1. After the socket was read: `handle_input` or `handle_eof`; after it failed: `handle_disconnect`; when `deadline` has
-//!    passed: `handle_timeout`.
+//!    passed: `handle_timeout`, and before that, if `is_write_due`, `handle_acknowledged`.
 //! 2. Then, and after each `consume_output` and each end of a response: `poll_event` until `None`. Events may be left untaken to
 //!    hold the client back; `wants_input` then turns false.
 //! 3. Then: `output` to the socket, `consume_output`, `should_shutdown_write`, `is_closed`, `deadline`.
 
 mod beside;
+mod pacing;
 mod reading;
 mod replying;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use super::context::{Buffers, Context, DATE_BYTES};
 use super::error::RequestError;
 use super::head::{Facts, HeadScan, Headers, RequestHead};
 use super::limits::FAREWELL_BYTES_MAX;
+use super::patience::Patience;
 use super::request_id::PublicId;
 use super::response::Framing;
 use super::target::Scheme;
@@ -57,6 +59,14 @@ pub struct Connection {
     read_since: Instant,
     /// Since when the output waits for the client to read.
     write_since: Instant,
+    /// Patience with a client that sends a body.
+    receive: Patience,
+    /// Patience with a client that reads, and until when its time has been counted, while it is the client's turn.
+    send: Patience,
+    send_since: Instant,
+    /// Bytes that have been written, and how many of them the client's side is known to have.
+    written: u64,
+    acknowledged: u64,
     /// What may still be thrown away of a client that was told to leave; after any other answer time alone ends it.
     linger_bytes_left: u64,
 }
@@ -148,6 +158,7 @@ enum News {
 
 impl Connection {
     pub fn new(context: Rc<Context>, scheme: Scheme, now: Instant) -> Self {
+        let (receive, send) = (Patience::new(&context.timeouts.receive), Patience::new(&context.timeouts.send));
         Self {
             context,
             scheme,
@@ -158,6 +169,11 @@ impl Connection {
             buffers: None,
             read_since: now,
             write_since: now,
+            receive,
+            send,
+            send_since: now,
+            written: 0,
+            acknowledged: 0,
             linger_bytes_left: u64::MAX,
         }
     }
@@ -167,7 +183,10 @@ impl Connection {
         match self.phase {
             Phase::Closing { .. } | Phase::ShuttingWrite | Phase::Lingering => return self.throw_away(bytes.len()),
             Phase::Closed { .. } => return,
-            Phase::Exchanging(_) => self.read_since = now,
+            Phase::Exchanging(_) => {
+                self.settle_receiving(bytes.len(), now);
+                self.read_since = now;
+            }
             Phase::AwaitingHead { .. } | Phase::ReadingHead(_) | Phase::Discarding { .. } => {}
         }
         if !bytes.is_empty() {
@@ -274,6 +293,7 @@ impl Connection {
                 ..
             }) => {
                 let linger = !upload.is_complete();
+                self.release_held(now);
                 self.begin_closing(linger, now);
             }
             _ => self.abort(),
@@ -292,9 +312,13 @@ impl Connection {
         };
         if count > 0 {
             buffers.sent(count);
-            self.write_since = now;
+            self.count_written(count as u64, now);
         }
-        if buffers.unsent().is_empty() {
+        if self.wants_output() {
+            self.release_held(now);
+        }
+        self.settle_sending(now);
+        if self.output().is_empty() {
             match self.phase {
                 Phase::AwaitingHead { .. } if self.is_over() => self.begin_closing(false, now),
                 Phase::AwaitingHead { .. } => {
@@ -417,20 +441,19 @@ impl Connection {
             Phase::AwaitingHead { .. } if !self.output().is_empty() => return None,
             Phase::AwaitingHead { turn: Turn::First, .. } | Phase::ReadingHead(_) => timeouts.head,
             Phase::AwaitingHead { turn: Turn::Later, .. } => timeouts.keep_alive,
-            Phase::Exchanging(exchange) => {
-                let blames_client =
-                    exchange.upload.is_starving(self.unread().len()) && !exchange.facts.expects_continue;
-                blames_client.then_some(timeouts.body)?
-            }
+            Phase::Exchanging(_) => self.is_client_awaited().then_some(timeouts.body)?,
             Phase::Discarding { .. } | Phase::ShuttingWrite | Phase::Lingering => timeouts.linger,
             Phase::Closing { .. } | Phase::Closed { .. } => return None,
         };
-        Some(self.read_since + patience)
+        let pause_end = self.read_since + patience;
+        Some(self.receive_end().map_or(pause_end, |end| end.min(pause_end)))
     }
 
     fn write_deadline(&self) -> Option<Instant> {
-        let is_beside = matches!(self.phase, Phase::Exchanging(Exchange { reply: Reply::Beside { .. }, .. }));
-        (is_beside || !self.output().is_empty()).then(|| self.write_since + self.context.timeouts.write)
+        let timeouts = &self.context.timeouts;
+        let pause_end = self.is_sending().then(|| self.write_since + timeouts.write)?;
+        let next_look = self.send.next_look(&timeouts.send, self.send_since);
+        Some(next_look.map_or(pause_end, |look| look.min(pause_end)))
     }
 
     /// Whether there will be no further request.
@@ -445,6 +468,9 @@ impl Connection {
     fn output_mut(&mut self, now: Instant) -> &mut Vec<u8> {
         if self.output().is_empty() {
             self.write_since = now;
+        }
+        if !self.is_sending() {
+            self.send_since = now;
         }
         &mut self.buffers_mut().output
     }

@@ -85,6 +85,8 @@ pub(super) struct Buffers {
     /// For the client, `output[output_sent..]` not yet written.
     pub output: Vec<u8>,
     pub output_sent: usize,
+    /// Small pieces of a chunked response that follow the output, not framed yet.
+    pub held: Vec<u8>,
     /// The header fields of the head, or the trailer fields, that were read last.
     pub slots: Vec<HeaderSlot>,
     /// What the request in progress is called, for the answer to a body that turns out to be bad.
@@ -149,12 +151,13 @@ impl Buffers {
     fn clear(&mut self) {
         self.discard_input();
         self.discard_output();
+        self.held.clear();
         self.slots.clear();
         self.request_id = None;
     }
 
     fn bytes_owned(&self) -> usize {
-        self.input.capacity() + self.output.capacity() + self.slots.capacity() * size_of::<HeaderSlot>()
+        self.input.capacity() + self.output.capacity() + self.held.capacity() + self.slots.capacity() * size_of::<HeaderSlot>()
     }
 }
 

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::patience::MinRate;
+
 /// A request method longer than this is not one that anybody routes (400; RFC 9110 §9.1 leaves the length open).
 pub const METHOD_BYTES_MAX: usize = 32;
 /// Empty lines that a client may send ahead of a request line (RFC 9112 §2.2).
@@ -19,6 +21,10 @@ pub const CONNECTION_OPTIONS_MAX: usize = 32;
 pub const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
 /// What is read and thrown away of a client that is turned away, so that it sees why before its connection ends (RFC 9112 §9.6).
 pub const FAREWELL_BYTES_MAX: u64 = 256 * 1024;
+/// Pieces of a response smaller than this wait for each other while the client is behind.
+pub const SMALL_PIECE_BYTES: usize = 1024;
+/// So many bytes of them become one chunk.
+pub const HELD_BYTES_MAX: usize = 16 * 1024;
 /// Buffer sets that a `Context` keeps for the next request instead of giving them back to the allocator.
 pub const SPARE_BUFFERS_MAX: usize = 64;
 /// A buffer that has grown beyond this is given back rather than kept.
@@ -76,6 +82,10 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// For the client to close its side after we have closed ours, and for the rest of an unwanted request body.
     pub linger: Duration,
+    /// How slowly a request may be sent while it is waited for (408).
+    pub receive: MinRate,
+    /// How slowly a response may be read while it could be sent (the connection is cut).
+    pub send: MinRate,
 }
 
 impl Default for Timeouts {
@@ -86,6 +96,8 @@ impl Default for Timeouts {
             write: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
             linger: Duration::from_secs(2),
+            receive: MinRate::default(),
+            send: MinRate::default(),
         }
     }
 }

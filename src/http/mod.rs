@@ -10,6 +10,7 @@
 //! - `response`: what it is sent
 //! - `request_id`: what everybody calls a request
 //! - `limits`, `context`, `error`: sizes and times, what connections share, and what goes wrong
+//! - `patience`: least rates
 
 mod body;
 mod connection;
@@ -22,6 +23,7 @@ mod forwarded;
 mod head;
 mod limits;
 mod lines;
+mod patience;
 mod request_id;
 mod response;
 pub mod target;
@@ -35,6 +37,7 @@ pub use fields::{
 pub use forwarded::Origin;
 pub use head::{BodyLength, Headers, RequestHead, Version};
 pub use limits::{Limits, Timeouts};
+pub use patience::{MinRate, Patience};
 pub use request_id::{Ids, PublicId, REQUEST_ID_FIELD};
 pub use response::{ResponseHead, reason_phrase};
 pub use target::{Scheme, TargetForm};

@@ -2,16 +2,15 @@
 //! its workers.
 //!
 //! Touches a client only through [`Clients`], to answer it. `frames` holds what workers say, `workers` how they come and go, `template` the
-//! process that they are forked from, `begin` how requests come here, `dispatch` how they get to workers.
+//! process that they are forked from, `begin` how requests come here, `dispatch` how they get to workers, `uploads` how their bodies do.
 
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::Registry;
-use rusmd_proto::limits::{BODY_CHUNK_BYTES_MAX, WINDOW_BYTES};
-use rusmd_proto::message::encode_body;
-use rusmd_proto::{Kind, RequestId, SandboxLevel, ToWorker, Trailers};
+use rusmd_proto::limits::WINDOW_BYTES;
+use rusmd_proto::{RequestId, SandboxLevel, ToWorker};
 
 use crate::answer::Answer;
 use crate::app::App;
@@ -19,12 +18,12 @@ use crate::blame::{Blame, Verdict};
 use crate::compress::Room;
 use crate::config::settings::OnTrap;
 use crate::control::counters::{Outcome, RestartReason};
-use crate::http::{self, Ids};
+use crate::http::Ids;
 use crate::link::Link;
 use crate::pool::{Pool, SlotId};
 use crate::queue::Queue;
 use crate::random::Random;
-use crate::request::{GenerationId, Replay, Reply, Request, RequestRef, Requests, Stage, Upload};
+use crate::request::{GenerationId, Reply, Request, RequestRef, Requests, Stage};
 use crate::sys::{Cgroups, Priorities, Process, SharedPage};
 use crate::timers::{Armed, Timers};
 
@@ -34,9 +33,6 @@ use super::clients::Clients;
 use super::report;
 use super::source::{Member, Source};
 use super::template::Template;
-
-/// A request is given to a worker once its body is whole, or once this much of it is there: a body that trickles in holds no worker.
-pub const COLLECT_BYTES: usize = 64 * 1024;
 
 /// Buffers for encoded requests that are kept for the next ones.
 const SPARE_FRAMES_MAX: usize = 64;
@@ -227,70 +223,6 @@ impl Backend {
         !self.unread_links.is_empty()
     }
 
-    /// True when the next piece of this request's body can be taken from the client.
-    pub fn wants_body(&self, id: RequestId) -> bool {
-        let Some(request) = self.requests.get(id) else { return true };
-        match (request.stage, request.upload) {
-            (_, Upload::Over | Upload::BrokenOff) | (Stage::Reading, _) => true,
-            (Stage::Queued | Stage::Offered { .. }, Upload::Open { .. }) => false,
-            (
-                Stage::Sent { .. } | Stage::HeadOut { .. } | Stage::Finishing { .. } | Stage::Interrupted { .. },
-                Upload::Open { credit },
-            ) => credit as usize >= BODY_CHUNK_BYTES_MAX,
-        }
-    }
-
-    /// Passes on a piece of the body, or keeps it until a worker has the request.
-    pub fn take_body(&mut self, id: RequestId, bytes: &[u8], now: Instant) -> Result<(), Answer> {
-        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
-        let Upload::Open { credit } = request.upload else { return Ok(()) };
-        request.upload = Upload::Open { credit: credit.saturating_sub(bytes.len() as u32) };
-        request.deadline = now + self.request_timeout;
-        self.pass_on(id, |id, out| encode_body(out, Kind::RequestBody, id, bytes, false).is_ok());
-        let collected = self
-            .requests
-            .get(id)
-            .is_some_and(|request| request.stage == Stage::Reading && request.frames.len() >= COLLECT_BYTES);
-        if collected { self.admit(id, now) } else { Ok(()) }
-    }
-
-    /// The body is whole: the request can be given to a worker.
-    pub fn end_body(&mut self, id: RequestId, trailers: http::Headers<'_>, now: Instant) -> Result<(), Answer> {
-        let Some(request) = self.requests.get_mut(id) else { return Ok(()) };
-        let reading = request.stage == Stage::Reading;
-        if let Upload::Open { .. } = request.upload {
-            request.upload = Upload::Over;
-            self.pass_on(id, |id, out| {
-                if trailers.is_empty() {
-                    encode_body(out, Kind::RequestBody, id, &[], true).is_ok()
-                } else {
-                    let trailers = Trailers { headers: trailers.iter().collect() };
-                    ToWorker::RequestTrailers { id, trailers }.encode(out).is_ok()
-                }
-            });
-        }
-        if reading { self.admit(id, now) } else { Ok(()) }
-    }
-
-    /// The rest of the body will not come.
-    fn abort_body(&mut self, id: RequestId, now: Instant) {
-        self.withdraw(id, now);
-        let Some(request) = self.requests.get_mut(id) else { return };
-        match request.stage {
-            Stage::Reading | Stage::Queued => self.forget(id),
-            Stage::Offered { .. }
-            | Stage::Sent { .. }
-            | Stage::HeadOut { .. }
-            | Stage::Finishing { .. }
-            | Stage::Interrupted { .. } => {
-                if let Upload::Open { .. } = request.upload {
-                    request.upload = Upload::BrokenOff;
-                    self.pass_on(id, |id, out| ToWorker::RequestAborted { id }.encode(out).is_ok());
-                }
-            }
-        }
-    }
-
     /// The client has left. A handler that has the request runs to its end; one that does not never starts.
     pub fn leave(&mut self, id: RequestId, now: Instant) {
         if let Some(request) = self.requests.get_mut(id) {
@@ -333,36 +265,6 @@ impl Backend {
         if owed >= WINDOW_BYTES / 2 {
             request.window += owed;
             self.grant(id, owed);
-        }
-    }
-
-    /// Encodes frames to where this request's frames go now: to what a worker will be sent, or to the worker that has it.
-    fn pass_on(&mut self, id: RequestId, encode: impl Fn(RequestId, &mut Vec<u8>) -> bool) {
-        let Some(request) = self.requests.get_mut(id) else { return };
-        let slot = request.slot();
-        match request.replay {
-            // A worker grants credit only for what its guest has taken, so that the window bounds what is kept.
-            Replay::Possible if request.frames.len() < RETAIN_BYTES => {
-                let before = request.frames.len();
-                let encoded = encode(id, &mut request.frames);
-                debug_assert!(encoded, "bodies are cut to the size of a frame, trailers are bounded by http's limits");
-                if let Some(slot) = slot
-                    && let Some(worker) = worker(&mut self.workers, slot)
-                {
-                    worker.link.send_frames(&request.frames[before..]);
-                }
-            }
-            Replay::Possible | Replay::Impossible => {
-                request.replay = Replay::Impossible;
-                if let Some(slot) = slot
-                    && let Some(worker) = worker(&mut self.workers, slot)
-                {
-                    worker.link.encode(|out| encode(id, out));
-                }
-            }
-        }
-        if let Some(slot) = slot {
-            self.talk(slot);
         }
     }
 
@@ -473,9 +375,6 @@ pub(super) fn refusal(verdict: Verdict) -> Option<Answer> {
         Verdict::Suspended { retry_after_s } => Some(Answer::suspended(seconds(retry_after_s))),
     }
 }
-
-/// Most bytes kept of a request so that another worker can be given it: a whole window and a head.
-const RETAIN_BYTES: usize = WINDOW_BYTES as usize + BODY_CHUNK_BYTES_MAX;
 
 /// Has the poll wait for what the link waits for.
 fn watch(link: &mut Link, member: Member, registry: &Registry) {

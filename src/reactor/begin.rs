@@ -105,6 +105,10 @@ impl Backend {
         if let Some(answer) = refusal(self.blame.verdict(fingerprint, now)) {
             return Err(answer.into());
         }
+        // RFC 9110, section 10.1.1: a client that asks whether to send its body is spared one that could not be taken anyway.
+        if head.expects_continue && !self.has_place() {
+            return Err(Answer::OVERLOADED.into());
+        }
         let body_bytes = match head.body {
             http::BodyLength::None => Some(0),
             http::BodyLength::Known(bytes) => Some(bytes),

@@ -278,6 +278,10 @@ impl Clients {
         while let Some(key) = self.timers.pop(now) {
             if let Some(client) = self.get_mut(key) {
                 Timers::<ClientKey>::fired(&mut client.armed, now);
+                if client.connection.is_write_due(now) {
+                    let unacknowledged = sys::unacknowledged_bytes(&client.transport.socket).unwrap_or(u64::MAX);
+                    client.connection.handle_acknowledged(unacknowledged, now);
+                }
                 if client.connection.deadline().is_some_and(|at| at <= now) {
                     client.connection.handle_timeout(now);
                 }

@@ -32,6 +32,7 @@ mod source;
 mod status;
 mod template;
 mod upgrade;
+mod uploads;
 mod workers;
 
 use std::io;

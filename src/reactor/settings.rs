@@ -45,6 +45,7 @@ pub struct Settings {
 impl Settings {
     pub fn of(config: &Config, worker_binary: PathBuf) -> Settings {
         let server = &config.server;
+        let min_rate = |bytes_per_s: usize| http::MinRate { bytes_per_s: bytes_per_s as u64, grace: server.rate_grace };
         Settings {
             workers: server.workers,
             spare_workers: server.spare_workers,
@@ -80,6 +81,8 @@ impl Settings {
                 body: server.body_timeout,
                 write: server.write_timeout,
                 keep_alive: server.keep_alive_timeout,
+                receive: min_rate(server.receive_rate_min),
+                send: min_rate(server.send_rate_min),
                 ..http::Timeouts::default()
             },
         }

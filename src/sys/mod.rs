@@ -33,7 +33,9 @@ pub use output::{Output, Standard, keep, redirect, redirect_input, survive_file_
 pub use page::SharedPage;
 pub use priority::Priorities;
 pub use process::{Exit, Process, Usage, adopt_orphans, keep_ended_children, monotonic_ns, reap_strangers};
-pub use socket::{bind_private, bind_tcp, packet_pair, peek, peer_uid, reset_on_close, set_backlog};
+pub use socket::{
+    bind_private, bind_tcp, packet_pair, peek, peer_uid, reset_on_close, set_backlog, unacknowledged_bytes,
+};
 pub use spawn::{OurEnds, SpawnError, Spawned, TheirEnds, make_ends, spawn_successor, spawn_template};
 pub use terminal::terminal_columns;
 pub use usage::LiveUsage;

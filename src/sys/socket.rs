@@ -81,6 +81,15 @@ pub fn packet_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours.into(), theirs.into()))
 }
 
+/// Bytes that were written to a socket and that its other side has not acknowledged (`SIOCOUTQ`, tcp(7)); in a Unix socket those that were not read,
+/// with what they cost the kernel.
+pub fn unacknowledged_bytes(stream: &impl AsFd) -> io::Result<u64> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ is TIOCOUTQ, and ioctl(2) stores one int through its pointer for that, which is to a live local.
+    let result = unsafe { libc::ioctl(stream.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    if result == 0 { Ok(u64::try_from(count).unwrap_or_default()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Makes the close of this connection a reset, so that a client cannot take a body that was cut for one that ended.
 pub fn reset_on_close(stream: &impl AsFd) {
     // A socket that refuses the option is closed plainly; a chunked or counted body shows the cut all the same.

@@ -131,6 +131,7 @@ impl Connection {
             BodyLength::Chunked => Upload::Chunked(Chunked::default()),
         };
         let foreseen = upload.foresee(buffers.unread(), limits);
+        self.settle_head(length, now);
         self.read_since = now;
         self.phase = Phase::Exchanging(Exchange { facts: head.facts, upload, reply: Reply::Owed });
         // A body that is broken already is the whole answer: no route has a say, and none hides it behind a 404 or 405.

@@ -11,9 +11,9 @@ use crate::http::body::Upload;
 use crate::http::error::ResponseError;
 use crate::http::fields::Header;
 use crate::http::head::Facts;
-use crate::http::limits::DRAIN_BYTES_MAX;
+use crate::http::limits::{DRAIN_BYTES_MAX, HELD_BYTES_MAX, SMALL_PIECE_BYTES};
 use crate::http::request_id::PublicId;
-use crate::http::response::{self, ResponseHead};
+use crate::http::response::{self, Framing, ResponseHead};
 
 impl Connection {
     /// Begins the response. On an error nothing was written, and another response may be tried.
@@ -45,6 +45,15 @@ impl Connection {
             return Ok(());
         }
         let mut framing = *framing;
+        if self.is_held(framing, bytes) {
+            let held = &mut self.buffers_mut().held;
+            held.extend_from_slice(bytes);
+            if held.len() >= HELD_BYTES_MAX {
+                self.release_held(now);
+            }
+            return Ok(());
+        }
+        self.release_held(now);
         response::write_body(self.output_mut(now), &mut framing, bytes)?;
         if let Phase::Exchanging(Exchange { reply: Reply::Body { framing: present, .. }, .. }) = &mut self.phase {
             *present = framing;
@@ -52,11 +61,27 @@ impl Connection {
         Ok(())
     }
 
+    /// A chunk of one byte is six on the wire. While the client is behind anyway, small pieces wait for each other.
+    fn is_held(&self, framing: Framing, bytes: &[u8]) -> bool {
+        framing == Framing::Chunked && bytes.len() < SMALL_PIECE_BYTES && !self.wants_output()
+    }
+
+    /// Writes what was held back as one chunk.
+    pub(super) fn release_held(&mut self, now: Instant) {
+        let Some(buffers) = self.buffers.as_mut().filter(|buffers| !buffers.held.is_empty()) else { return };
+        let mut held = std::mem::take(&mut buffers.held);
+        let written = response::write_body(self.output_mut(now), &mut Framing::Chunked, &held);
+        debug_assert!(written.is_ok(), "chunks have no length to keep");
+        held.clear();
+        self.buffers_mut().held = held;
+    }
+
     /// Ends the response. An error means that the body is shorter than promised, or a trailer invalid: the caller has to `abort`.
     pub fn respond_end(&mut self, trailers: &[Header<'_>], now: Instant) -> Result<(), ResponseError> {
         let Phase::Exchanging(Exchange { facts, upload, reply: Reply::Body { framing, keep } }) = self.phase else {
             return Err(ResponseError::OutOfOrder);
         };
+        self.release_held(now);
         response::write_end(self.output_mut(now), framing, trailers, facts)?;
         self.end_exchange(upload, keep, now);
         Ok(())

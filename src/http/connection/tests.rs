@@ -2,6 +2,7 @@
 
 mod beside;
 mod endings;
+mod pacing;
 mod responses;
 
 use std::rc::Rc;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use socket2::{Domain, Socket, Type};
 
 use crate::wait::{Deadline, SOON};
 use crate::wire::Wire;
@@ -75,6 +76,17 @@ impl Client {
         stream.set_nodelay(true).expect("a TCP socket has this option");
         stream.set_write_timeout(Some(SOON)).expect("a positive timeout is accepted");
         Client::over(Wire::Tcp(stream))
+    }
+
+    /// With room for so many bytes that have not been read, more or less.
+    #[track_caller]
+    pub fn connect_with_room(address: SocketAddr, bytes: usize) -> Client {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, None).expect("descriptors are not exhausted");
+        // Before the connection is there, for that is when its window is agreed on.
+        socket.set_recv_buffer_size(bytes).expect("a TCP socket has this option");
+        socket.connect(&address.into()).expect("the listener accepts");
+        Client::over(Wire::Tcp(socket.into()))
     }
 
     /// Through a Unix socket.
@@ -210,6 +222,14 @@ impl Client {
         self.fill_until(|buffer| (buffer.len() >= count).then_some(0)).map(|_| ())
     }
 
+    /// Takes at most `count` bytes of anything, in one read, and tells how many there were.
+    pub fn sip(&mut self, count: usize) -> Result<usize, ClientError> {
+        if self.buffer.is_empty() && self.fill_with(count)? == 0 {
+            return Err(ClientError::Cut { received: Vec::new() });
+        }
+        Ok(self.buffer.drain(..count.min(self.buffer.len())).count())
+    }
+
     /// Whether nothing has come so far: neither a byte nor the end.
     pub fn is_silent(&self) -> bool {
         let _ = self.stream.set_nonblocking(true);
@@ -290,9 +310,13 @@ impl Client {
 
     /// Reads once; 0 is the end.
     fn fill(&mut self) -> Result<usize, ClientError> {
+        self.fill_with(READ_BYTES)
+    }
+
+    fn fill_with(&mut self, count: usize) -> Result<usize, ClientError> {
         let deadline = Deadline::after(SOON);
         let start = self.buffer.len();
-        self.buffer.resize(start + READ_BYTES, 0);
+        self.buffer.resize(start + count, 0);
         let outcome = loop {
             let Some(left) = deadline.left() else { break Err(ErrorKind::TimedOut.into()) };
             let _ = self.stream.set_read_timeout(Some(left));

@@ -1,7 +1,10 @@
 //! What a guest gets to see of a request, and what a client gets to see of a response. Tests only.
 
 use super::{Bench, DATE, GET, GET_10, GET_TRAILERS, HEAD, POST_5, POST_CHUNKED};
-use crate::http::{BodyLength, Connection, Event, Header, ResponseError, ResponseHead, Scheme, TargetForm, Version};
+use crate::http::limits::{HELD_BYTES_MAX, SMALL_PIECE_BYTES};
+use crate::http::{
+    BodyLength, Connection, Event, Header, Limits, ResponseError, ResponseHead, Scheme, TargetForm, Version,
+};
 
 #[test]
 fn a_request_is_seen_normalised() {
@@ -354,4 +357,55 @@ fn the_id_of_a_request_is_the_servers_word() {
     bench.connection.respond_head(&head, bench.now).expect("a valid head");
     let output = bench.written();
     assert_eq!(output, format!("HTTP/1.1 204 No Content\r\nx-request-ids: stays\r\n{DATE}x-request-id: r-1\r\n\r\n"));
+}
+
+/// A chunked response whose client is behind by all that is taken of one.
+fn behind() -> (Bench, usize) {
+    let mut bench = Bench::asked(GET);
+    bench.head(200, &[], None).expect("a valid head");
+    bench.written();
+    bench.body(&"x".repeat(Limits::default().output_bytes_high)).expect("a piece");
+    let length = bench.connection.output().len();
+    (bench, length)
+}
+
+#[test]
+fn small_pieces_wait_for_each_other_while_the_client_is_behind() {
+    let (mut bench, backlog) = behind();
+    for _ in 0..HELD_BYTES_MAX - 1 {
+        bench.body("y").expect("a piece");
+    }
+    assert_eq!(bench.connection.output().len(), backlog);
+    bench.body("z").expect("a piece");
+    let chunk = format!("{HELD_BYTES_MAX:x}\r\n{}z\r\n", "y".repeat(HELD_BYTES_MAX - 1));
+    assert!(bench.connection.output().ends_with(chunk.as_bytes()));
+    bench.body("0").expect("a piece");
+    assert!(bench.written().ends_with(&chunk));
+    assert_eq!(bench.written(), "1\r\n0\r\n", "what is held follows when there is room");
+    bench.body("1").expect("a piece");
+    assert_eq!(bench.written(), "1\r\n1\r\n", "and nothing is held without need");
+}
+
+#[test]
+fn what_is_held_precedes_a_large_piece_and_the_end() {
+    let large = "z".repeat(SMALL_PIECE_BYTES);
+    for (then, tail) in [(large.as_str(), format!("2\r\nab\r\n{:x}\r\n{large}\r\n", large.len())), ("", String::new())] {
+        let (mut bench, _) = behind();
+        bench.body("a").expect("a piece");
+        bench.body("b").expect("a piece");
+        bench.body(then).expect("a piece");
+        assert!(bench.connection.output().ends_with(tail.as_bytes()));
+        bench.end().expect("the end");
+        let end = if then.is_empty() { "2\r\nab\r\n" } else { &tail };
+        assert!(bench.written().ends_with(&format!("{end}0\r\n\r\n")));
+        assert!(bench.connection.is_idle());
+    }
+}
+
+#[test]
+fn what_is_held_is_still_sent_of_a_response_that_breaks_off() {
+    let (mut bench, _) = behind();
+    bench.body("a").expect("a piece");
+    bench.connection.break_off(bench.now);
+    assert!(bench.written().ends_with("1\r\na\r\n"));
 }
