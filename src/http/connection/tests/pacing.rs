@@ -204,7 +204,7 @@ fn a_guest_that_is_slow_with_its_response_costs_its_client_nothing() {
 fn a_body_beside_the_output_has_the_same_patience() {
     for (bytes_each_second, is_cut) in [(99, true), (100, false)] {
         let mut bench = asked(GET);
-        let head = ResponseHead { status: 200, headers: &[], body_length: Some(1_000_000) };
+        let head = ResponseHead { status: 200, headers: &[], request_id: "", body_length: Some(1_000_000) };
         bench.connection.respond_beside(&head, bench.now).expect("a head");
         bench.written();
         for _ in 0..600 {
