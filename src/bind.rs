@@ -28,6 +28,8 @@ pub struct Wanted {
     /// Who is believed when a connection begins with a header of the PROXY protocol; `None` where it does not.
     pub proxies: Option<Rc<Networks>>,
     pub tls: Option<Acceptor>,
+    /// A client that begins with HTTP/2 is spoken to in it.
+    pub http2: bool,
 }
 
 /// A listening socket.
@@ -65,6 +67,7 @@ pub fn wanted(config: &Config) -> Result<Vec<Wanted>, BindError> {
             backlog,
             proxies: proxies.clone(),
             tls: tls.clone(),
+            http2: spec.http2,
         }));
     }
     Ok(all)
@@ -120,6 +123,7 @@ pub fn admin(config: &Config, mut inherit: impl FnMut(&Address) -> Option<Socket
             backlog: ADMIN_BACKLOG,
             proxies: None,
             tls: None,
+            http2: false,
         };
         bind(wanted, inherited)
     });

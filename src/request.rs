@@ -14,7 +14,7 @@ use slab::Slab;
 use crate::blame::Fingerprint;
 use crate::compress::Encoder;
 use crate::control::counters::Outcome;
-use crate::http::PublicId;
+use crate::http::{PublicId, Version};
 use crate::pool::SlotId;
 
 /// Names one generation among those that live: what it gives away (poll tokens, the requests of clients) names it.
@@ -127,6 +127,8 @@ pub struct Trace {
     pub body_bytes: u64,
     /// What became of it, once that is known.
     pub outcome: Option<Outcome>,
+    /// In which version of HTTP it has come.
+    pub version: Version,
     /// The slow-request log has told of it.
     pub told_slow: bool,
 }

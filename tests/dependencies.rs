@@ -5,12 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// Crates that run guest code or that are an asynchronous runtime: the process that holds every client's socket has none of them.
-const NOT_IN_THE_SUPERVISOR: [&str; 12] = [
+const NOT_IN_THE_SUPERVISOR: [&str; 11] = [
     "wasmtime",
     "cranelift",
     "wasmi",
     "wasmer",
-    "tokio",
     "async-std",
     "async-executor",
     "async-io",
@@ -18,6 +17,20 @@ const NOT_IN_THE_SUPERVISOR: [&str; 12] = [
     "futures-executor",
     "hyper",
     "rusmd-worker",
+];
+
+/// Of tokio it has the traits by which `h2` reads and writes: no tasks, no timers, no sockets, no threads.
+const NOT_OF_TOKIO_IN_THE_SUPERVISOR: [&str; 10] = [
+    "rt",
+    "rt-multi-thread",
+    "net",
+    "time",
+    "process",
+    "signal",
+    "fs",
+    "io-std",
+    "macros",
+    "full",
 ];
 
 #[test]
@@ -28,6 +41,9 @@ fn the_supervisor_contains_no_webassembly_and_no_async_runtime() {
         let name = package_name(line);
         assert!(!NOT_IN_THE_SUPERVISOR.iter().any(|banned| name.starts_with(banned)), "rusmd depends on {line}");
     }
+    let features = tokio_features("rusmd");
+    let runtime: Vec<_> = NOT_OF_TOKIO_IN_THE_SUPERVISOR.iter().filter(|name| features.contains(**name)).collect();
+    assert!(runtime.is_empty(), "rusmd has these features of tokio: {runtime:?}");
 }
 
 #[test]
@@ -36,6 +52,18 @@ fn the_list_of_what_is_kept_out_would_notice_the_worker() {
     for banned in ["wasmtime", "cranelift", "tokio"] {
         assert!(packages.lines().any(|line| package_name(line).starts_with(banned)), "the worker is without {banned}");
     }
+    let features = tokio_features("rusmd-worker");
+    assert!(features.contains("rt") && features.contains("net"), "the worker has no runtime: {features:?}");
+}
+
+/// What a package of this workspace has of tokio when it is built by itself. Built together with others it is linked to what those have as well,
+/// which it does not call.
+fn tokio_features(package: &str) -> BTreeSet<String> {
+    let tree = cargo_tree(&["--package", package, "--edges", "normal,features", "--prefix", "none"]);
+    let feature = |line: &str| line.strip_prefix("tokio feature \"")?.split('"').next().map(str::to_owned);
+    let features: BTreeSet<String> = tree.lines().filter_map(feature).collect();
+    assert!(!features.is_empty(), "{package} has no tokio, or the tree has another form:\n{tree}");
+    features
 }
 
 #[test]

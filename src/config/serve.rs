@@ -51,6 +51,7 @@ const SHAPE: Shape = Shape {
         "proxy-protocol",
         "trusted-proxies",
         "tls",
+        "http2",
         "compression",
         "compression-min-bytes",
         "compression-types",
@@ -78,6 +79,8 @@ pub struct Serve {
     pub proxy_protocol: bool,
     pub trusted_proxies: Networks,
     pub tls: Option<Tls>,
+    /// HTTP/2 is spoken with clients that want it.
+    pub http2: bool,
     pub compression: Policy,
     /// Where the listener begins in the manifest.
     pub span: Option<Span>,
@@ -151,6 +154,7 @@ struct Draft<'d> {
     proxy_protocol: Option<&'d Key<'d>>,
     trusted_proxies: Networks,
     tls: Option<Tls>,
+    without_http2: bool,
     compression: Policy,
     protocol: Option<&'d Value<'d>>,
     /// Keys that only some kinds of address have.
@@ -240,6 +244,9 @@ fn read_one<'d>(
     let target = read_target(item, &draft, around, registry, report);
     let listen = listen_flags.first().cloned().or(draft.listen.take())?;
     draft.check_options(&listen, report);
+    if let Some(tls) = &mut draft.tls {
+        tls.spec.http2 = !draft.without_http2;
+    }
     Some(Serve {
         listen,
         target: target?,
@@ -249,6 +256,7 @@ fn read_one<'d>(
         proxy_protocol: draft.proxy_protocol.is_some(),
         trusted_proxies: draft.trusted_proxies,
         tls: draft.tls,
+        http2: !draft.without_http2,
         compression: draft.compression,
         span: span(item),
     })
@@ -290,6 +298,7 @@ impl<'d> Draft<'d> {
             "proxy-protocol" => self.proxy_protocol = is_on(report).then_some(key),
             "trusted-proxies" => self.trusted_proxies = Networks::read(value, report),
             "tls" => self.tls = tls::read(key, value, around, report),
+            "http2" => self.without_http2 = document::boolean(value, report) == Some(false),
             "compression" => compression::read_codings(value, &mut self.compression, report),
             "compression-min-bytes" => compression::read_min_bytes(value, &mut self.compression, report),
             "compression-types" => compression::read_types(value, &mut self.compression, report),

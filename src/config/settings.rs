@@ -39,6 +39,7 @@ pub struct Server {
     /// 0 is no limit.
     pub body_bytes_max: u64,
     pub connections_max: usize,
+    pub streams_max: usize,
     /// 0 is no limit.
     pub connections_per_address_max: usize,
     pub backlog: usize,
@@ -232,6 +233,11 @@ pub const SETTINGS: &[Setting] = &[
         "open connections of one IPv4 address or IPv6 /64; the next gets 503, and 0 is no limit",
     ),
     row(
+        "max-streams",
+        Count(1, 1000, |s| &mut s.streams_max),
+        "requests in progress on one HTTP/2 connection; the next is refused and may be sent again",
+    ),
+    row(
         "backlog",
         Count(*BACKLOG_RANGE.start(), *BACKLOG_RANGE.end(), |s| &mut s.backlog),
         "connections that the kernel holds before they are accepted",
@@ -346,6 +352,7 @@ impl Server {
             headers_max: 100,
             body_bytes_max: 0,
             connections_max: 10_000,
+            streams_max: 100,
             connections_per_address_max: 0,
             backlog: 1024,
             requests_max: 0,

@@ -100,7 +100,7 @@ pub(super) fn read(key: &Key<'_>, value: &Value<'_>, around: &Surroundings<'_>, 
     let ca_place = ca.as_ref().and_then(|(_, place)| *place);
     let client_auth = client_auth(ca, auth, report);
     let (certificates, places) = pairs.into_iter().unzip();
-    Some(Tls { spec: Spec { certificates, min_version, client_auth }, places, ca_place, acceptor: None })
+    Some(Tls { spec: Spec { certificates, min_version, client_auth, http2: true }, places, ca_place, acceptor: None })
 }
 
 fn client_auth(ca: Option<Place>, auth: Option<(&str, Option<Span>)>, report: &mut Report) -> Option<ClientAuth> {

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::http::Version;
+
 use super::status::{Attempts, HistogramStatus, Status};
 
 /// An enum whose variants have a name each, and a list of them all.
@@ -142,11 +144,14 @@ impl Histogram {
 pub struct Counters {
     outcomes: [u64; Outcome::ALL.len()],
     classes: [u64; StatusClass::ALL.len()],
+    versions: [u64; Version::ALL.len()],
     restarts: [u64; RestartReason::ALL.len()],
     durations: Histogram,
     waits: Histogram,
     pub dispatched_again: u64,
     pub connections_accepted: u64,
+    /// Connections that went over to HTTP/2.
+    pub connections_http2: u64,
     pub connections_refused: u64,
     /// Connections that did not get as far as HTTP: no header of the PROXY protocol, or no TLS.
     pub openings_failed: u64,
@@ -164,6 +169,11 @@ impl Counters {
             self.classes[StatusClass::of(status) as usize] += 1;
         }
         self.durations.record(duration);
+    }
+
+    /// A request has come in this version of HTTP.
+    pub fn handle_version(&mut self, version: Version) {
+        self.versions[version as usize] += 1;
     }
 
     /// A worker was given a request that had waited this long.
@@ -189,9 +199,11 @@ impl Counters {
         let totals = &mut status.totals;
         totals.requests = by_name(Outcome::ALL.iter().map(|outcome| outcome.name()), &self.outcomes);
         totals.responses = by_name(StatusClass::ALL.iter().map(|class| class.name()), &self.classes);
+        totals.versions = by_name(Version::ALL.iter().map(|version| version.as_str()), &self.versions);
         totals.durations = self.durations.status();
         totals.dispatched_again = self.dispatched_again;
         totals.connections_accepted = self.connections_accepted;
+        totals.connections_http2 = self.connections_http2;
         totals.connections_refused = self.connections_refused;
         totals.openings_failed = self.openings_failed;
         totals.reloads = self.reloads;

@@ -43,6 +43,11 @@ impl Text {
         let totals = &status.totals;
         self.counter("rusmd_connections_accepted_total", "Client connections accepted.", totals.connections_accepted);
         self.counter(
+            "rusmd_connections_http2_total",
+            "Client connections that went over to HTTP/2.",
+            totals.connections_http2,
+        );
+        self.counter(
             "rusmd_connections_refused_total",
             "Client connections turned away because there were too many.",
             totals.connections_refused,
@@ -80,6 +85,8 @@ impl Text {
         );
         let help = "Responses, by the class of their status.";
         self.counters("rusmd_responses_total", help, "class", &totals.responses);
+        let help = "Requests whose head was whole, by the version of HTTP in which it came.";
+        self.counters("rusmd_requests_by_version_total", help, "version", &totals.versions);
         let help = "From a request's head to the end of its response.";
         self.histogram("rusmd_request_duration_seconds", help, &totals.durations);
         let help = "How long requests waited until a worker had them.";

@@ -133,11 +133,15 @@ pub struct Totals {
     pub requests: BTreeMap<String, u64>,
     /// Responses by the class of their status, `2xx` and so on.
     pub responses: BTreeMap<String, u64>,
+    /// Requests whose head was whole by the version of HTTP in which it came.
+    pub versions: BTreeMap<String, u64>,
     /// From the end of the head of a request to the end of its response.
     pub durations: HistogramStatus,
     /// Requests that were given to a second worker because the first had died before it started them.
     pub dispatched_again: u64,
     pub connections_accepted: u64,
+    /// Of these, connections that went over to HTTP/2.
+    pub connections_http2: u64,
     /// Connections that were turned away because there were too many.
     pub connections_refused: u64,
     /// Connections that did not get as far as HTTP: no header of the PROXY protocol, or no TLS.

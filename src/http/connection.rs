@@ -27,6 +27,7 @@ use super::patience::Patience;
 use super::request_id::PublicId;
 use super::response::Framing;
 use super::target::Scheme;
+pub(in crate::http) use reading::request_head;
 
 /// What the client did. Everything lent stays valid until the connection is touched again.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ pub struct Connection {
     phase: Phase,
     inbound: Inbound,
     service: Service,
+    preface: Preface,
     /// An event that did not come out of decoding.
     news: Option<News>,
     buffers: Option<Box<Buffers>>,
@@ -97,9 +99,18 @@ enum Phase {
     ShuttingWrite,
     /// Our side is shut, the client's bytes are thrown away until its side is, too.
     Lingering,
+    /// What the client has begun with is HTTP/2: the reactor takes its bytes elsewhere.
+    Foreign,
     Closed {
         ending: Ending,
     },
+}
+
+/// Whether what comes next may be the preface of HTTP/2 (RFC 9113 §3.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Preface {
+    Possible,
+    Impossible,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +176,7 @@ impl Connection {
             phase: Phase::AwaitingHead { blank_lines: 0, turn: Turn::First },
             inbound: Inbound::Open,
             service: Service::Serving,
+            preface: Preface::Impossible,
             news: None,
             buffers: None,
             read_since: now,
@@ -178,11 +190,39 @@ impl Connection {
         }
     }
 
+    /// The client may begin with the preface of HTTP/2; without this word it is refused, as any other version is.
+    pub fn expect_http2(&mut self) {
+        self.preface = Preface::Possible;
+    }
+
+    pub fn context(&self) -> &Rc<Context> {
+        &self.context
+    }
+
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Whether the server is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.service == Service::Draining
+    }
+
+    /// Whether the client has begun with the preface of HTTP/2: all that it has sent is for a session from then on.
+    pub const fn is_foreign(&self) -> bool {
+        matches!(self.phase, Phase::Foreign)
+    }
+
+    /// The bytes that came before that was known.
+    pub fn foreign_input(&self) -> &[u8] {
+        self.unread()
+    }
+
     /// Takes bytes from the socket. They are copied; call this only while `wants_input`, or the buffer grows beyond its bound.
     pub fn handle_input(&mut self, bytes: &[u8], now: Instant) {
         match self.phase {
             Phase::Closing { .. } | Phase::ShuttingWrite | Phase::Lingering => return self.throw_away(bytes.len()),
-            Phase::Closed { .. } => return,
+            Phase::Foreign | Phase::Closed { .. } => return,
             Phase::Exchanging(_) => {
                 self.settle_receiving(bytes.len(), now);
                 self.read_since = now;
@@ -236,7 +276,7 @@ impl Connection {
             Phase::ReadingHead(_) => self.refuse(RequestError::HeadTooSlow, now),
             Phase::Exchanging(_) => self.refuse(RequestError::BodyTooSlow, now),
             Phase::Discarding { .. } => self.begin_closing(true, now),
-            Phase::Closing { .. } | Phase::Closed { .. } => {}
+            Phase::Closing { .. } | Phase::Foreign | Phase::Closed { .. } => {}
         }
     }
 
@@ -261,7 +301,7 @@ impl Connection {
                 Phase::Exchanging(_) => unread < limits.input_bytes_high,
                 Phase::Discarding { .. } | Phase::ShuttingWrite | Phase::Lingering => true,
                 Phase::Closing { linger } => *linger,
-                Phase::Closed { .. } => false,
+                Phase::Foreign | Phase::Closed { .. } => false,
             }
     }
 
@@ -331,6 +371,7 @@ impl Connection {
                 | Phase::Discarding { .. }
                 | Phase::ShuttingWrite
                 | Phase::Lingering
+                | Phase::Foreign
                 | Phase::Closed { .. } => {}
             }
         }
@@ -443,7 +484,7 @@ impl Connection {
             Phase::AwaitingHead { turn: Turn::Later, .. } => timeouts.keep_alive,
             Phase::Exchanging(_) => self.is_client_awaited().then_some(timeouts.body)?,
             Phase::Discarding { .. } | Phase::ShuttingWrite | Phase::Lingering => timeouts.linger,
-            Phase::Closing { .. } | Phase::Closed { .. } => return None,
+            Phase::Closing { .. } | Phase::Foreign | Phase::Closed { .. } => return None,
         };
         let pause_end = self.read_since + patience;
         Some(self.receive_end().map_or(pause_end, |end| end.min(pause_end)))

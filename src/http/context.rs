@@ -143,6 +143,16 @@ impl Buffers {
         }
     }
 
+    /// The first `count` bytes of what is not sent, which count as sent. All of them cost no copy.
+    pub fn take_unsent(&mut self, count: usize) -> Vec<u8> {
+        if self.output_sent == 0 && count == self.output.len() {
+            return std::mem::take(&mut self.output);
+        }
+        let bytes = self.unsent().get(..count).unwrap_or_default().to_vec();
+        self.sent(count);
+        bytes
+    }
+
     pub fn discard_output(&mut self) {
         self.output.clear();
         self.output_sent = 0;

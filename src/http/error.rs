@@ -30,6 +30,7 @@ pub enum RequestError {
     HeaderName,
     HeaderValue,
     ConnectionOptions,
+    ConnectionField,
     HostMissing,
     HostRepeated,
     HostInvalid,
@@ -74,6 +75,7 @@ impl RequestError {
             | Self::HeaderName
             | Self::HeaderValue
             | Self::ConnectionOptions
+            | Self::ConnectionField
             | Self::HostMissing
             | Self::HostRepeated
             | Self::HostInvalid
@@ -126,6 +128,7 @@ impl RequestError {
             Self::HeaderName => "a header line does not begin with a field name and a colon",
             Self::HeaderValue => "a header value has control bytes",
             Self::ConnectionOptions => "too many connection options",
+            Self::ConnectionField => "HTTP/2 has no fields of the connection",
             Self::HostMissing => "the host field is missing",
             Self::HostRepeated => "there is more than one host field",
             Self::HostInvalid => "the host field is not a valid host",
@@ -177,6 +180,8 @@ pub enum ResponseError {
     BodyTooShort,
     /// The body could not be compressed.
     Encoding,
+    /// More fields than a header list of HTTP/2 has room for.
+    TooManyFields,
     /// No response of this kind is owed in the present state: a mistake of the caller.
     OutOfOrder,
 }
@@ -191,6 +196,7 @@ impl fmt::Display for ResponseError {
             Self::BodyTooLong => f.write_str("the body is longer than its content-length"),
             Self::BodyTooShort => f.write_str("the body is shorter than its content-length"),
             Self::Encoding => f.write_str("the body could not be compressed"),
+            Self::TooManyFields => f.write_str("there are too many fields"),
             Self::OutOfOrder => f.write_str("no such part of a response is due now"),
         }
     }
@@ -223,6 +229,7 @@ pub(super) const ALL_REQUEST_ERRORS: &[RequestError] = {
         HeaderName,
         HeaderValue,
         ConnectionOptions,
+        ConnectionField,
         HostMissing,
         HostRepeated,
         HostInvalid,

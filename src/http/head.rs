@@ -12,10 +12,24 @@ use super::lines::Lines;
 use super::target::{self, Scheme, Span, Target, TargetForm};
 
 /// What the client speaks. A later minor version is spoken to as 1.1 (RFC 9110 §2.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     Http10,
+    #[default]
     Http11,
+    Http2,
+}
+
+impl Version {
+    pub const ALL: [Self; 3] = [Self::Http10, Self::Http11, Self::Http2];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2.0",
+        }
+    }
 }
 
 /// How much request body there will be.
@@ -289,11 +303,11 @@ pub(super) fn parse(
         version: line.version,
         is_head: line.method.of(head) == b"HEAD",
         keep_alive: match line.version {
-            Version::Http11 => !findings.close,
+            Version::Http11 | Version::Http2 => !findings.close,
             Version::Http10 => findings.keep_alive && !findings.close,
         },
         expects_continue,
-        accepts_trailers: findings.accepts_trailers && line.version == Version::Http11,
+        accepts_trailers: findings.accepts_trailers && line.version != Version::Http10,
         accepts_only_json: findings.accept == Accept::OnlyJson,
     };
     Ok(Head { line, authority, body, facts })
@@ -471,7 +485,7 @@ impl Findings {
         let host = match (self.host, line.version) {
             (Some(host), _) if target::is_authority(host.of(head)) => Some(host),
             (Some(_), _) => return Err(RequestError::HostInvalid),
-            (None, Version::Http11) => return Err(RequestError::HostMissing),
+            (None, Version::Http11 | Version::Http2) => return Err(RequestError::HostMissing),
             (None, Version::Http10) => None,
         };
         match (line.target.authority, host) {
@@ -505,8 +519,8 @@ impl Findings {
     fn expects_continue(&self, version: Version, body: BodyLength) -> Result<bool, RequestError> {
         match (&self.expect, version) {
             (Expect::Nothing, _) | (_, Version::Http10) => Ok(false),
-            (Expect::Continue, Version::Http11) => Ok(body != BodyLength::None),
-            (Expect::Unknown, Version::Http11) => Err(RequestError::Expectation),
+            (Expect::Continue, Version::Http11 | Version::Http2) => Ok(body != BodyLength::None),
+            (Expect::Unknown, Version::Http11 | Version::Http2) => Err(RequestError::Expectation),
         }
     }
 

@@ -29,6 +29,25 @@ pub const HELD_BYTES_MAX: usize = 16 * 1024;
 pub const SPARE_BUFFERS_MAX: usize = 64;
 /// A buffer that has grown beyond this is given back rather than kept.
 pub const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// Streams that a client of HTTP/2 may cancel beyond those that it lets end: a request that is cancelled may have cost as much as any other, and
+/// its client nothing. Each response that is complete gives one back. The connection ends with ENHANCE_YOUR_CALM (RFC 9113 §10.5).
+pub const H2_CANCELS_MAX: u32 = 200;
+/// Bytes that a client of HTTP/2 may send beside requests, bodies, and what the responses that it reads allow for: pings, settings, priorities,
+/// windows. More ends the connection in the same way.
+pub const H2_OVERHEAD_BYTES_MAX: u64 = 1024 * 1024;
+/// How many bytes of that each byte of a request or a response allows for.
+pub const H2_OVERHEAD_FACTOR: u64 = 8;
+/// What the library may write of HTTP/2 before the socket has taken the last of it. Without room it reads no further, so that a client that does
+/// not read cannot make it answer.
+pub const H2_OUTPUT_BYTES_HIGH: usize = 64 * 1024;
+/// What the library may hold of one response until its frames are written.
+pub const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Streams reset by either side that are remembered, so that frames that cross the reset are not taken for errors.
+pub const H2_RESETS_REMEMBERED: usize = 50;
+/// Streams that the client has reset before they could be taken, and streams that were reset for what was wrong with them: more ends the
+/// connection with ENHANCE_YOUR_CALM.
+pub const H2_RESETS_UNSEEN_MAX: usize = 20;
+pub const H2_ERRORS_MAX: usize = 200;
 
 /// Sizes. All are inclusive: a request exactly at a limit is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +70,8 @@ pub struct Limits {
     pub input_bytes_high: usize,
     /// While this many bytes for the client wait to be written, `Connection::wants_output` is false.
     pub output_bytes_high: usize,
+    /// Requests in progress on one connection of HTTP/2; the next is refused and may be sent again (RFC 9113 §5.1.2).
+    pub streams_max: u32,
 }
 
 impl Default for Limits {
@@ -65,6 +86,7 @@ impl Default for Limits {
             body_event_bytes_max: 64 * 1024,
             input_bytes_high: 64 * 1024,
             output_bytes_high: 64 * 1024,
+            streams_max: 100,
         }
     }
 }

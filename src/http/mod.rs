@@ -1,10 +1,12 @@
-//! The server side of HTTP/1.1 and HTTP/1.0, without I/O (RFC 9110, RFC 9112).
+//! The server side of HTTP/1.1, HTTP/1.0 and HTTP/2, without I/O (RFC 9110, RFC 9112, RFC 9113).
 //!
 //! Owns one client's protocol state and its two buffers, from the first byte of a request to the last of its response. Never
 //! touches a socket, a clock, a log or a route. The reactor drives it: bytes and time in, events and bytes out. Stricter than the
 //! RFC wherever it leaves a choice between refusing and guessing.
 //!
-//! - `connection`: the lifecycle, the only type that the reactor handles
+//! - `connection`: the lifecycle of a connection of HTTP/1.1
+//! - `h2`: a connection of HTTP/2, and its streams
+//! - `protocol`: any of these, the only type that the reactor handles
 //! - `head`, `target`, `fields`, `lines`, `body`: what a client sends
 //! - `forwarded`: on whose behalf a proxy asks
 //! - `response`: what it is sent
@@ -20,10 +22,12 @@ mod corpus;
 mod error;
 mod fields;
 mod forwarded;
+pub mod h2;
 mod head;
 mod limits;
 mod lines;
 mod patience;
+mod protocol;
 mod request_id;
 mod response;
 pub mod target;
@@ -38,6 +42,7 @@ pub use forwarded::Origin;
 pub use head::{BodyLength, Headers, RequestHead, Version};
 pub use limits::{Limits, Timeouts};
 pub use patience::{MinRate, Patience};
+pub use protocol::Protocol;
 pub use request_id::{Ids, PublicId, REQUEST_ID_FIELD};
 pub use response::{ResponseHead, reason_phrase};
 pub use target::{Scheme, TargetForm};

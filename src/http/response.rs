@@ -1,7 +1,7 @@
 //! Responses: the head as bytes, and how the body behind it is framed (RFC 9112 §4, §6.3, §7.1).
 //!
 //! Owns what a guest may put into a response and what the supervisor puts there itself: the framing is always the supervisor's.
-//! Writes into a buffer that it is given; `connection` drives it.
+//! Writes into a buffer, or a list of fields, that it is given; `connection` and `h2` drive it.
 
 use super::context::DATE_BYTES;
 use super::error::ResponseError;
@@ -28,7 +28,7 @@ pub(super) enum Framing {
     /// By `content-length`; this much is still promised.
     Length(u64),
     Chunked,
-    /// By the end of the connection: HTTP/1.0 knows no chunks.
+    /// By the end of the connection, for HTTP/1.0 knows no chunks, or of the stream: HTTP/2 needs none.
     UntilClose,
     /// The status or the method allows no body: whatever comes is dropped.
     NoBody,
@@ -59,7 +59,41 @@ fn write_checked_head(
     date: &[u8; DATE_BYTES],
 ) -> Result<(Framing, bool), ResponseError> {
     write_status_line(out, head.status)?;
-    let declared = write_fields(out, head.headers)?;
+    let framing = write_fields(out, head, facts, date)?;
+    let keep = keep && framing != Framing::UntilClose;
+    match (keep, facts.version) {
+        (false, _) => out.extend_from_slice(b"connection: close\r\n"),
+        (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        (true, Version::Http11 | Version::Http2) => {}
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok((framing, keep))
+}
+
+/// Where the fields of a response go: the text of HTTP/1.1, or a list.
+pub(super) trait Fields {
+    /// Appends a field whose name is a token and whose value is one.
+    fn push_field(&mut self, name: &str, value: &[u8]) -> Result<(), ResponseError>;
+}
+
+impl Fields for Vec<u8> {
+    fn push_field(&mut self, name: &str, value: &[u8]) -> Result<(), ResponseError> {
+        self.extend_from_slice(name.as_bytes());
+        self.extend_from_slice(b": ");
+        self.extend_from_slice(value);
+        self.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+}
+
+/// Appends everything that a head says beside its status, but for the options of the connection. After an error some of it may be there.
+pub(super) fn write_fields(
+    out: &mut impl Fields,
+    head: &ResponseHead<'_>,
+    facts: Facts,
+    date: &[u8; DATE_BYTES],
+) -> Result<Framing, ResponseError> {
+    let declared = write_guest_fields(out, head.headers)?;
     let contradicts = match (head.status, declared, head.body_length) {
         // Whatever the guest says of a body here, none is sent and nothing is promised.
         (204 | 205 | 304, _, _) => false,
@@ -69,28 +103,17 @@ fn write_checked_head(
     if contradicts {
         return Err(ResponseError::ContentLength);
     }
-    let framing = write_framing(out, head, facts, declared);
-    out.extend_from_slice(b"date: ");
-    out.extend_from_slice(date);
-    out.extend_from_slice(b"\r\n");
+    let framing = write_framing(out, head, facts, declared)?;
+    out.push_field("date", date)?;
     if !head.request_id.is_empty() {
         write_field(out, REQUEST_ID_FIELD, head.request_id.as_bytes())?;
     }
-    let keep = keep && framing != Framing::UntilClose;
-    match (keep, facts.version) {
-        (false, _) => out.extend_from_slice(b"connection: close\r\n"),
-        (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
-        (true, Version::Http11) => {}
-    }
-    out.extend_from_slice(b"\r\n");
-    Ok((framing, keep))
+    Ok(framing)
 }
 
 /// The version is always 1.1: it tells what this server can do, not what the client speaks (RFC 9110 §6.2).
 fn write_status_line(out: &mut Vec<u8>, status: u16) -> Result<(), ResponseError> {
-    if !(200..=599).contains(&status) {
-        return Err(ResponseError::Status(status));
-    }
+    check_status(status)?;
     out.extend_from_slice(b"HTTP/1.1 ");
     push_decimal(out, u64::from(status));
     out.push(b' ');
@@ -99,8 +122,13 @@ fn write_status_line(out: &mut Vec<u8>, status: u16) -> Result<(), ResponseError
     Ok(())
 }
 
+/// A final response that HTTP knows (RFC 9110 §15).
+pub(super) fn check_status(status: u16) -> Result<(), ResponseError> {
+    if (200..=599).contains(&status) { Ok(()) } else { Err(ResponseError::Status(status)) }
+}
+
 /// Appends the guest's fields but for those that are not its own, and returns its `content-length`.
-fn write_fields(out: &mut Vec<u8>, headers: &[Header<'_>]) -> Result<Option<u64>, ResponseError> {
+fn write_guest_fields(out: &mut impl Fields, headers: &[Header<'_>]) -> Result<Option<u64>, ResponseError> {
     let mut declared = None;
     for &(name, value) in headers {
         match owner(name) {
@@ -117,18 +145,20 @@ fn write_fields(out: &mut Vec<u8>, headers: &[Header<'_>]) -> Result<Option<u64>
     Ok(declared)
 }
 
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) -> Result<(), ResponseError> {
+fn write_field(out: &mut impl Fields, name: &str, value: &[u8]) -> Result<(), ResponseError> {
     if !is_token(name.as_bytes()) {
         return Err(ResponseError::HeaderName);
     }
     if !is_value(value) {
         return Err(ResponseError::HeaderValue);
     }
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-    Ok(())
+    out.push_field(name, value)
+}
+
+/// Appends the trailers that may stand there (RFC 9110 §6.5.1).
+pub(super) fn write_trailers(out: &mut impl Fields, trailers: &[Header<'_>]) -> Result<(), ResponseError> {
+    let may_stand = |name: &str| !is_forbidden_in_trailers(name.to_ascii_lowercase().as_bytes());
+    trailers.iter().filter(|(name, _)| may_stand(name)).try_for_each(|&(name, value)| write_field(out, name, value))
 }
 
 enum Owner {
@@ -154,39 +184,34 @@ fn owner(name: &str) -> Owner {
 
 /// RFC 9112 §6.3 from the sender's side. A response without content (204, 304) has no framing fields even if the guest wrote them;
 /// 205 says that its content is empty (RFC 9110 §15.3.6); a response to HEAD tells the length only where the guest knows it.
-fn write_framing(out: &mut Vec<u8>, head: &ResponseHead<'_>, facts: Facts, declared: Option<u64>) -> Framing {
+fn write_framing(
+    out: &mut impl Fields,
+    head: &ResponseHead<'_>,
+    facts: Facts,
+    declared: Option<u64>,
+) -> Result<Framing, ResponseError> {
     let known = declared.or(head.body_length);
     match (head.status, known) {
-        (204 | 304, _) => Framing::NoBody,
-        (205, _) => {
-            write_content_length(out, 0);
-            Framing::NoBody
-        }
+        (204 | 304, _) => Ok(Framing::NoBody),
+        (205, _) => write_content_length(out, 0).map(|()| Framing::NoBody),
         _ if facts.is_head => {
             // A guest that makes no body for HEAD says 0 here without meaning it.
             if let Some(length) = declared.or(head.body_length.filter(|&length| length > 0)) {
-                write_content_length(out, length);
+                write_content_length(out, length)?;
             }
-            Framing::NoBody
+            Ok(Framing::NoBody)
         }
-        (_, Some(length)) => {
-            write_content_length(out, length);
-            Framing::Length(length)
-        }
+        (_, Some(length)) => write_content_length(out, length).map(|()| Framing::Length(length)),
         (_, None) => match facts.version {
-            Version::Http11 => {
-                out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-                Framing::Chunked
-            }
-            Version::Http10 => Framing::UntilClose,
+            Version::Http11 => out.push_field("transfer-encoding", b"chunked").map(|()| Framing::Chunked),
+            Version::Http10 | Version::Http2 => Ok(Framing::UntilClose),
         },
     }
 }
 
-fn write_content_length(out: &mut Vec<u8>, length: u64) {
-    out.extend_from_slice(b"content-length: ");
-    push_decimal(out, length);
-    out.extend_from_slice(b"\r\n");
+fn write_content_length(out: &mut impl Fields, length: u64) -> Result<(), ResponseError> {
+    let mut digits = [0; 20];
+    out.push_field("content-length", decimal(length, &mut digits))
 }
 
 /// Appends a piece of body, which must not be empty, in its framing.
@@ -223,14 +248,9 @@ pub(super) fn write_end(
             let before = out.len();
             out.extend_from_slice(b"0\r\n");
             let trailers = if facts.accepts_trailers { trailers } else { &[] };
-            for &(name, value) in trailers {
-                if is_forbidden_in_trailers(name.to_ascii_lowercase().as_bytes()) {
-                    continue;
-                }
-                if let Err(error) = write_field(out, name, value) {
-                    out.truncate(before);
-                    return Err(error);
-                }
+            if let Err(error) = write_trailers(out, trailers) {
+                out.truncate(before);
+                return Err(error);
             }
             out.extend_from_slice(b"\r\n");
             Ok(())
@@ -276,8 +296,11 @@ fn push_json_text(out: &mut String, text: &str) {
     }
 }
 
-fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
+fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(decimal(number, &mut [0; 20]));
+}
+
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut start = digits.len();
     loop {
         start -= 1;
@@ -287,7 +310,7 @@ fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
             break;
         }
     }
-    out.extend_from_slice(&digits[start..]);
+    &digits[start..]
 }
 
 fn push_hexadecimal(out: &mut Vec<u8>, number: u64) {

@@ -7,7 +7,7 @@ use rusmd_proto::RequestHead;
 
 use crate::answer::Answer;
 use crate::control::counters::Outcome;
-use crate::http::{self, PublicId};
+use crate::http::{self, PublicId, Version};
 use crate::logs::AccessEntry;
 use crate::request::Request;
 
@@ -36,6 +36,7 @@ pub(super) struct Unrouted {
 pub(super) struct Told {
     method: String,
     target: String,
+    version: Version,
     referer: Option<Vec<u8>>,
     user_agent: Option<Vec<u8>>,
 }
@@ -60,6 +61,7 @@ impl Backend {
             Box::new(Told {
                 method: head.method.to_owned(),
                 target: target(head.path, head.query),
+                version: head.version,
                 referer: field("referer"),
                 user_agent: field("user-agent"),
             })
@@ -194,7 +196,7 @@ impl<'a> Ended<'a> {
             id: request.name.as_str(),
             method: head.method.as_bytes(),
             target: target.as_bytes(),
-            version: "HTTP/1.1",
+            version: trace.version.as_str(),
             status: trace.status,
             bytes: trace.body_bytes,
             referer: field("referer"),
@@ -227,7 +229,7 @@ impl Unrouted {
             id: self.id.as_str(),
             method: told.map_or(b"", |told| told.method.as_bytes()),
             target: told.map_or(b"", |told| told.target.as_bytes()),
-            version: "HTTP/1.1",
+            version: told.map_or("", |told| told.version.as_str()),
             status: self.status,
             bytes: self.bytes,
             referer: told.and_then(|told| told.referer.as_deref()),

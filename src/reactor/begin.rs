@@ -138,6 +138,7 @@ impl Backend {
         }
         let mut request = Request::new(id, name, client, serve, component, frames, now, now + self.request_timeout);
         request.fingerprint = fingerprint;
+        request.trace.version = head.version;
         if end {
             request.upload = Upload::Over;
         }

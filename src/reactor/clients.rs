@@ -10,7 +10,8 @@ use mio::Registry;
 use slab::Slab;
 
 use crate::config::{Address, Networks};
-use crate::http::{Connection, Context, Scheme};
+use crate::http::h2::{Accepted, Stream, StreamEnd};
+use crate::http::{Connection, Context, Protocol, Scheme};
 use crate::request::{ClientKey, RequestRef};
 use crate::sys;
 use crate::timers::{Armed, Timers};
@@ -27,12 +28,14 @@ pub(super) const TOO_MANY: &str = "too many connections";
 /// Clients that are told that there is no place for them, at a time; the next are told without seeing to it that they hear it.
 pub(super) const FAREWELLS_MAX: usize = 64;
 
-/// One client connection.
+/// One client connection, or one request of a connection of HTTP/2.
 #[derive(Debug)]
 pub struct Client {
     pub key: ClientKey,
-    pub transport: Transport,
-    pub connection: Connection,
+    /// A request of HTTP/2 has none: its bytes are its session's.
+    pub transport: Option<Transport>,
+    pub connection: Protocol,
+    pub kin: Kin,
     /// The client's own address, or that which a trusted proxy has said; none in a Unix socket.
     pub peer: Option<SocketAddr>,
     /// Which listener it came through, and that one's address.
@@ -60,6 +63,15 @@ pub struct Client {
     touched: bool,
 }
 
+/// Which clients share a connection of HTTP/2.
+#[derive(Debug)]
+pub enum Kin {
+    /// A connection, with the requests that it has of HTTP/2.
+    Session(Vec<ClientKey>),
+    /// A request, with its connection.
+    Stream(ClientKey),
+}
+
 /// Where a connection came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Door<'a> {
@@ -70,6 +82,8 @@ pub struct Door<'a> {
     /// Who may say from whom a connection is, where each begins with that.
     pub proxies: Option<&'a Networks>,
     pub tls: Option<&'a Acceptor>,
+    /// HTTP/2 is spoken with who begins with it.
+    pub http2: bool,
 }
 
 /// All client connections of a reactor.
@@ -79,11 +93,15 @@ pub struct Clients {
     context: Rc<Context>,
     connections_max: usize,
     farewells: usize,
+    /// Requests of HTTP/2, which are no connections.
+    streams: usize,
     neighbours: Neighbours,
     generation: u32,
     timers: Timers<ClientKey>,
     /// Clients that have something to do in this turn.
     work: Vec<ClientKey>,
+    /// Connections of HTTP/2 that do: after their requests, so that what those have is written at once.
+    sessions: Vec<ClientKey>,
     /// Clients that have used up their share of this turn.
     later: Vec<ClientKey>,
 }
@@ -95,10 +113,12 @@ impl Clients {
             context,
             connections_max,
             farewells: 0,
+            streams: 0,
             neighbours: Neighbours::new(per_address_max),
             generation: 0,
             timers: Timers::default(),
             work: Vec::new(),
+            sessions: Vec::new(),
             later: Vec::new(),
         }
     }
@@ -109,7 +129,12 @@ impl Clients {
 
     /// Another connection would be one too many.
     pub fn is_full(&self) -> bool {
-        self.slab.len() - self.farewells >= self.connections_max
+        self.connections() >= self.connections_max
+    }
+
+    /// Those that have a place, without those that are told that there is none.
+    fn connections(&self) -> usize {
+        self.slab.len() - self.farewells - self.streams
     }
 
     pub fn connections_max(&self) -> usize {
@@ -154,13 +179,15 @@ impl Clients {
         now: Instant,
     ) -> ClientKey {
         let scheme = if transport.is_secure() { Scheme::Https } else { Scheme::Http };
-        self.generation = self.generation.wrapping_add(1);
-        let entry = self.slab.vacant_entry();
-        let key = ClientKey { index: entry.key() as u32, generation: self.generation };
-        entry.insert(Client {
+        let mut connection = Connection::new(self.context.clone(), scheme, now);
+        if origin.http2 && !transport.is_secure() {
+            connection.expect_http2();
+        }
+        self.place(|key| Client {
             key,
-            transport,
-            connection: Connection::new(self.context.clone(), scheme, now),
+            transport: Some(transport),
+            connection: connection.into(),
+            kin: Kin::Session(Vec::new()),
             peer,
             listener: origin.listener,
             listener_address: origin.address.clone(),
@@ -175,9 +202,100 @@ impl Clients {
             writable: true,
             armed: Armed::default(),
             touched: false,
-        });
+        })
+    }
+
+    fn place(&mut self, client: impl FnOnce(ClientKey) -> Client) -> ClientKey {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.slab.vacant_entry();
+        let key = ClientKey { index: entry.key() as u32, generation: self.generation };
+        entry.insert(client(key));
         self.touch(key);
         key
+    }
+
+    /// Takes a request of a connection of HTTP/2, if there is a place for it. There are as many as for connections, so that who has many requests on
+    /// one is no better off than who has many connections; and one for each connection besides, so that none is kept from asking by others.
+    pub fn insert_stream(&mut self, session: ClientKey, accepted: Accepted, now: Instant) {
+        let (is_full, of_session) = (self.streams >= self.connections_max, session);
+        let Some(session) = self.get_mut(session) else { return accepted.refuse() };
+        let (Protocol::Session(protocol), Kin::Session(streams)) = (&mut session.connection, &session.kin) else {
+            return accepted.refuse();
+        };
+        if is_full && !streams.is_empty() {
+            accepted.refuse();
+            return protocol.handle_stream_end(StreamEnd::Refused, now);
+        }
+        let stream = Stream::new(protocol.context().clone(), protocol.scheme(), accepted, now);
+        let (peer, listener, serve, terms) = (session.peer, session.listener, session.serve, session.terms);
+        let listener_address = session.listener_address.clone();
+        self.streams += 1;
+        let key = self.place(|key| Client {
+            key,
+            transport: None,
+            connection: Protocol::Stream(Box::new(stream)),
+            kin: Kin::Stream(of_session),
+            peer,
+            listener,
+            listener_address,
+            is_farewell: false,
+            counted: None,
+            serve,
+            terms,
+            request: None,
+            download: None,
+            readable: false,
+            ended: false,
+            writable: true,
+            armed: Armed::default(),
+            touched: false,
+        });
+        if let Some(Client { kin: Kin::Session(streams), .. }) = self.get_mut(of_session) {
+            streams.push(key);
+        }
+    }
+
+    /// A client has had its turn: whoever shares its connection of HTTP/2 may have something to do.
+    pub fn drive_kin(&mut self, key: ClientKey, now: Instant) {
+        let Some(client) = self.get_mut(key) else { return };
+        match (&client.kin, &mut client.connection) {
+            (Kin::Stream(session), _) => {
+                let session = *session;
+                self.touch(session);
+            }
+            (Kin::Session(_), Protocol::Session(session)) => {
+                let accepted = session.take_accepted();
+                if !accepted.is_empty() {
+                    // It has waited with the next ones.
+                    self.touch(key);
+                }
+                for accepted in accepted {
+                    self.insert_stream(key, accepted, now);
+                }
+                self.touch_streams(key);
+            }
+            (Kin::Session(_), Protocol::Http1(_) | Protocol::Stream(_)) => {}
+        }
+    }
+
+    /// Has those requests of a connection of HTTP/2 looked at for which it has something; all of them when it is over.
+    pub fn touch_streams(&mut self, session: ClientKey) {
+        let Some(Client { kin: Kin::Session(streams), connection, .. }) = self.get_mut(session) else { return };
+        let is_over = matches!(connection, Protocol::Session(session) if !session.is_open());
+        // They are given back below: nothing else changes them meanwhile.
+        let streams = std::mem::take(streams);
+        for key in &streams {
+            let Some(Client { connection: Protocol::Stream(stream), .. }) = self.get_mut(*key) else { continue };
+            if is_over {
+                stream.handle_disconnect();
+            }
+            if is_over || stream.is_woken() {
+                self.touch(*key);
+            }
+        }
+        if let Some(Client { kin: Kin::Session(place), .. }) = self.get_mut(session) {
+            *place = streams;
+        }
     }
 
     /// Takes an accepted connection for which there is no place, to tell it so.
@@ -206,7 +324,7 @@ impl Clients {
         let neighbourhood = Neighbourhood::of(peer.ip());
         if !self.neighbours.is_full(neighbourhood) {
             client.counted = self.neighbours.count(neighbourhood);
-        } else if client.transport.is_opening() {
+        } else if client.is_opening() {
             // Nothing can be said before a handshake.
             client.connection.abort();
         } else {
@@ -224,14 +342,17 @@ impl Clients {
             && !client.touched
         {
             client.touched = true;
-            self.work.push(key);
+            match client.connection {
+                Protocol::Http1(_) | Protocol::Stream(_) => self.work.push(key),
+                Protocol::Session(_) => self.sessions.push(key),
+            }
         }
     }
 
     /// The next client that has something to do.
     pub fn next_touched(&mut self) -> Option<ClientKey> {
         loop {
-            let key = self.work.pop()?;
+            let key = self.work.pop().or_else(|| self.sessions.pop())?;
             if let Some(client) = self.get_mut(key) {
                 client.touched = false;
                 return Some(key);
@@ -251,7 +372,7 @@ impl Clients {
     }
 
     pub fn have_work(&self) -> bool {
-        !self.later.is_empty() || !self.work.is_empty()
+        !self.later.is_empty() || !self.work.is_empty() || !self.sessions.is_empty()
     }
 
     pub fn handle_event(&mut self, index: usize, event: &mio::event::Event) {
@@ -278,8 +399,10 @@ impl Clients {
         while let Some(key) = self.timers.pop(now) {
             if let Some(client) = self.get_mut(key) {
                 Timers::<ClientKey>::fired(&mut client.armed, now);
-                if client.connection.is_write_due(now) {
-                    let unacknowledged = sys::unacknowledged_bytes(&client.transport.socket).unwrap_or(u64::MAX);
+                if client.connection.is_write_due(now)
+                    && let Some(transport) = &client.transport
+                {
+                    let unacknowledged = sys::unacknowledged_bytes(&transport.socket).unwrap_or(u64::MAX);
                     client.connection.handle_acknowledged(unacknowledged, now);
                 }
                 if client.connection.deadline().is_some_and(|at| at <= now) {
@@ -300,24 +423,39 @@ impl Clients {
         }
     }
 
-    /// Closes a connection. A cut one is reset, so that its client notices.
-    pub fn remove(&mut self, key: ClientKey, registry: &Registry) {
+    /// Closes a connection, or ends a request of HTTP/2. A cut connection is reset, so that its client notices.
+    pub fn remove(&mut self, key: ClientKey, registry: &Registry, now: Instant) {
         if self.get_mut(key).is_none() {
             return;
         }
+        self.touch_streams(key);
         let mut client = self.slab.remove(key.index as usize);
         self.uncount(&client);
-        // The descriptor is closed right below, which takes it out of the poll as well.
-        let _ = registry.deregister(&mut client.transport.socket);
-        if client.connection.was_cut() {
-            sys::reset_on_close(&client.transport.socket);
-        } else {
-            client.transport.finish();
+        if let Kin::Stream(session) = client.kin {
+            self.leave_session(session, &client, now);
         }
+        let Some(transport) = &mut client.transport else { return };
+        // The descriptor is closed right below, which takes it out of the poll as well.
+        let _ = registry.deregister(&mut transport.socket);
+        if client.connection.was_cut() {
+            sys::reset_on_close(&transport.socket);
+        } else {
+            transport.finish();
+        }
+    }
+
+    fn leave_session(&mut self, session: ClientKey, stream: &Client, now: Instant) {
+        let Some(Client { kin: Kin::Session(streams), connection, .. }) = self.get_mut(session) else { return };
+        streams.retain(|key| *key != stream.key);
+        if let (Protocol::Session(protocol), Protocol::Stream(stream)) = (connection, &stream.connection) {
+            protocol.handle_stream_end(stream.end(), now);
+        }
+        self.touch(session);
     }
 
     fn uncount(&mut self, client: &Client) {
         self.farewells -= usize::from(client.is_farewell);
+        self.streams -= usize::from(client.is_stream());
         if let Some(neighbourhood) = client.counted {
             self.neighbours.uncount(neighbourhood);
         }
@@ -326,7 +464,7 @@ impl Clients {
     /// The connections that another process can go on with: nothing is in progress on them, and nothing is known here alone.
     pub fn idle(&self) -> Vec<ClientKey> {
         let is_idle =
-            |client: &&Client| client.request.is_none() && client.connection.is_idle() && client.transport.is_plain();
+            |client: &&Client| client.request.is_none() && client.connection.is_idle() && client.is_plain();
         self.slab.iter().map(|(_, client)| client).filter(is_idle).map(|client| client.key).collect()
     }
 
@@ -335,13 +473,16 @@ impl Clients {
         if self.get_mut(key).is_some() {
             let mut client = self.slab.remove(key.index as usize);
             self.uncount(&client);
-            let _ = registry.deregister(&mut client.transport.socket);
+            if let Some(transport) = &mut client.transport {
+                let _ = registry.deregister(&mut transport.socket);
+            }
         }
     }
 
-    /// Another process serves: connections with keys that only this one has end as soon as nothing is in progress on them.
+    /// Another process serves: connections with keys, or with a state of HTTP/2, that only this one has end as soon as nothing is in progress on them.
     pub fn drain_secret(&mut self) {
-        let secret = self.slab.iter().filter(|(_, client)| !client.transport.is_plain());
+        let is_secret = |client: &Client| !client.is_plain() || matches!(client.connection, Protocol::Session(_));
+        let secret = self.slab.iter().filter(|(_, client)| is_secret(client));
         let keys: Vec<ClientKey> = secret.map(|(_, client)| client.key).collect();
         for key in keys {
             if let Some(client) = self.get_mut(key) {
@@ -379,21 +520,39 @@ impl Clients {
     }
 
     /// Cuts every connection that is left.
-    pub fn cut_all(&mut self, registry: &Registry) {
+    pub fn cut_all(&mut self, registry: &Registry, now: Instant) {
         let keys: Vec<ClientKey> = self.slab.iter().map(|(_, client)| client.key).collect();
         for key in keys {
             if let Some(client) = self.get_mut(key) {
                 client.connection.abort();
             }
-            self.remove(key, registry);
+            self.remove(key, registry, now);
         }
     }
 
+    /// Connections, those included that are told that there is no place for them.
     pub fn len(&self) -> usize {
-        self.slab.len()
+        self.slab.len() - self.streams
     }
 
     pub fn is_empty(&self) -> bool {
         self.slab.is_empty()
+    }
+}
+
+impl Client {
+    /// A request of HTTP/2, and no connection of its own.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.kin, Kin::Stream(_))
+    }
+
+    /// HTTP cannot be spoken yet.
+    pub fn is_opening(&self) -> bool {
+        self.transport.as_ref().is_some_and(Transport::is_opening)
+    }
+
+    /// Its bytes are those of a socket.
+    pub fn is_plain(&self) -> bool {
+        self.transport.as_ref().is_some_and(Transport::is_plain)
     }
 }

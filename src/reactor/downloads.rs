@@ -148,7 +148,7 @@ fn begin_content(
         return backend.note_download(asked, 0, 0, Outcome::InternalError, now);
     };
     let is_short = left <= SHORT_BYTES_MAX;
-    let way = if client.transport.is_plain() && !is_short { Way::Sent } else { Way::Copied };
+    let way = if client.is_plain() && !is_short { Way::Sent } else { Way::Copied };
     let mut download = Download {
         asked,
         status,
@@ -225,7 +225,7 @@ pub(super) fn go_on(client: &mut Client, generations: &mut Generations, scratch:
             download.conclude(generations.current_mut(), Outcome::Served, now);
             return Pace::Over;
         }
-        if !client.writable || !client.connection.output().is_empty() {
+        if !client.writable || client.connection.unsent() > 0 {
             break Pace::Waits;
         }
         if share == 0 {
@@ -248,7 +248,11 @@ pub(super) fn go_on(client: &mut Client, generations: &mut Generations, scratch:
 impl Download {
     fn send(&mut self, client: &mut Client, share: usize, now: Instant) {
         let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(share);
-        match sys::send_file(&client.transport.socket, &self.file, self.offset, count) {
+        let Some(transport) = &client.transport else {
+            self.way = Way::Copied;
+            return;
+        };
+        match sys::send_file(&transport.socket, &self.file, self.offset, count) {
             Ok(0) => self.cut_short(client),
             Ok(count) => {
                 self.advance(count);

@@ -47,7 +47,7 @@ impl Reactor<'_> {
 
     fn drive(&mut self, key: ClientKey, openings: &mut usize, now: Instant) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        if client.transport.is_opening() && !client.connection.is_closed() {
+        if client.is_opening() && !client.connection.is_closed() {
             let Some(left) = openings.checked_sub(1) else { return self.clients.postpone(key) };
             *openings = left;
         }
@@ -60,19 +60,22 @@ impl Reactor<'_> {
             }
             Progress::Postponed => self.clients.postpone(key),
             Progress::Ended => {
-                let (request, listener, is_farewell) = (client.request, client.listener, client.is_farewell);
+                let (request, listener) = (client.request, client.listener);
+                let is_counted = !client.is_farewell && !client.is_stream();
                 if let Some(download) = client.download.take() {
                     download.break_off(self.generations.current_mut(), now);
                 }
                 if let Some(request) = request {
                     leave(&mut self.generations, request, now);
                 }
-                self.clients.remove(key, self.poll.registry());
-                if !is_farewell {
+                self.clients.remove(key, self.poll.registry(), now);
+                if is_counted {
                     self.listeners.handle_closed(listener);
                 }
+                return;
             }
         }
+        self.clients.drive_kin(key, now);
     }
 }
 
@@ -83,7 +86,7 @@ fn drive_client(
     scratch: &mut [u8],
     now: Instant,
 ) -> Progress {
-    if client.transport.is_opening()
+    if client.is_opening()
         && let Some(progress) = open(client, counters, now)
     {
         return progress;
@@ -93,7 +96,7 @@ fn drive_client(
         client.connection.handle_disconnect();
     }
     for _ in 0..ROUNDS_PER_TURN {
-        handle_events(client, generations, scratch, now);
+        handle_events(client, generations, counters, scratch, now);
         flush(client, now);
         match downloads::go_on(client, generations, scratch, now) {
             Pace::None | Pace::Waits => {}
@@ -103,17 +106,24 @@ fn drive_client(
         if let Some(RequestRef { generation, id }) = client.request
             && let Some(backend) = generations.get_mut(generation)
         {
-            backend.refill_window(id, client.connection.output().len());
+            backend.refill_window(id, client.connection.unsent());
         }
         if client.connection.is_closed() {
             return Progress::Ended;
         }
-        if client.connection.should_shutdown_write() {
-            match client.transport.shutdown_write() {
+        if client.connection.should_shutdown_write()
+            && let Some(transport) = &mut client.transport
+        {
+            match transport.shutdown_write() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.writable = false,
                 // The client may have gone already; the linger that follows finds out.
                 Ok(()) | Err(_) => client.connection.handle_write_shutdown(),
             }
+        }
+        if client.connection.is_foreign() {
+            client.connection.begin_http2(now);
+            counters.connections_http2 += 1;
+            return Progress::Postponed;
         }
         // A pipelined request may have waited for the output to drain.
         if client.connection.wants_poll() && backend_takes(client, generations) {
@@ -121,6 +131,9 @@ fn drive_client(
         }
         if !(client.readable && client.connection.wants_input()) {
             return Progress::Waits;
+        }
+        if client.connection.is_sated(now) {
+            return Progress::Postponed;
         }
         receive(client, generations, scratch, now);
     }
@@ -155,7 +168,8 @@ fn refuse(generations: &mut Generations, request: RequestRef, status: u16, now: 
 
 /// Reads once.
 fn receive(client: &mut Client, generations: &Generations, scratch: &mut [u8], now: Instant) {
-    match client.transport.read(scratch) {
+    let Some(transport) = &mut client.transport else { return };
+    match transport.read(scratch) {
         Ok(0) => {
             client.readable = false;
             client.connection.handle_eof(now);
@@ -166,7 +180,7 @@ fn receive(client: &mut Client, generations: &Generations, scratch: &mut [u8], n
             }
         }
         Ok(count) => {
-            client.readable = !client.transport.is_drained_by(count, scratch.len()) || client.ended;
+            client.readable = !transport.is_drained_by(count, scratch.len()) || client.ended;
             client.connection.handle_input(&scratch[..count], now);
         }
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -178,11 +192,13 @@ fn receive(client: &mut Client, generations: &Generations, scratch: &mut [u8], n
     }
 }
 
-/// Writes as much as the socket takes.
+/// Writes as much as the socket takes, or, of a request of HTTP/2, gives as much to its session as the client has room for.
 pub(super) fn flush(client: &mut Client, now: Instant) {
-    client.transport.flush();
+    client.connection.advance(now);
+    let Some(transport) = &mut client.transport else { return };
+    transport.flush();
     while client.writable && !client.connection.output().is_empty() {
-        match client.transport.write(client.connection.output()) {
+        match transport.write(client.connection.output()) {
             Ok(count) => client.connection.consume_output(count, now),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => client.writable = false,
@@ -192,13 +208,20 @@ pub(super) fn flush(client: &mut Client, now: Instant) {
 }
 
 /// Takes the events that the backend has room for.
-fn handle_events(client: &mut Client, generations: &mut Generations, scratch: &mut [u8], now: Instant) {
+fn handle_events(
+    client: &mut Client,
+    generations: &mut Generations,
+    counters: &mut Counters,
+    scratch: &mut [u8],
+    now: Instant,
+) {
     while backend_takes(client, generations) {
         let Some(event) = client.connection.poll_event(now) else { return };
         let instead = match event {
             Event::Request(head) => {
                 let continues = head.expects_continue;
                 let backend = generations.current_mut();
+                counters.handle_version(head.version);
                 match backend.begin(client.key, client.peer, client.serve, &head, now) {
                     Ok((id, name)) => {
                         client.request = Some(backend.reference(id));

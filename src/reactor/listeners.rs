@@ -185,9 +185,9 @@ impl Listeners {
     /// What a connection of this listener is told by.
     pub fn door(&self, index: usize) -> Option<Door<'_>> {
         let Listener { address, wanted, terms, .. } = self.listeners.get(index)?;
-        let Wanted { serve, proxies, tls, .. } = wanted;
+        let Wanted { serve, proxies, tls, http2, .. } = wanted;
         let (proxies, tls) = (proxies.as_deref(), tls.as_ref());
-        Some(Door { listener: index, address, serve: *serve, terms: *terms, proxies, tls })
+        Some(Door { listener: index, address, serve: *serve, terms: *terms, proxies, tls, http2: *http2 })
     }
 
     /// A client can be told something before it has said anything: it would not take it for a broken handshake.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use mio::Interest;
 
 use crate::control::counters::Counters;
-use crate::http::{Connection, Scheme};
+use crate::http::{Connection, Scheme, h2};
 use crate::transport::{Opening, OpeningError, Socket, Transport};
 
 use super::clients::{Client, TOO_MANY};
@@ -108,9 +108,14 @@ pub(super) fn open(client: &mut Client, counters: &mut Counters, now: Instant) -
     if client.connection.is_closed() {
         return Some(Progress::Ended);
     }
-    match client.transport.open() {
+    let transport = client.transport.as_mut()?;
+    match transport.open() {
         Opening::Open => {
             client.readable = true;
+            if transport.protocol() == Some(h2::PROTOCOL_NAME) {
+                client.connection.begin_http2(now);
+                counters.connections_http2 += 1;
+            }
             None
         }
         Opening::Announced(peer) => {

@@ -8,7 +8,7 @@ use rusmd_proto::ResponseHead;
 
 use crate::app::App;
 use crate::compress::{Plan, Policy, Room, promised, rewritten, weakened};
-use crate::http::{self, Connection, Header, ResponseError};
+use crate::http::{self, Header, Protocol, ResponseError};
 use crate::request::{Request, Trace};
 
 /// Fields that a listener adds to those of the guest (RFC 9110, section 12.5.5; RFC 6265, section 3); others it sets.
@@ -16,7 +16,7 @@ const ADDITIVE: [&str; 3] = ["link", "set-cookie", "vary"];
 
 /// The head.
 pub(super) fn begin(
-    connection: &mut Connection,
+    connection: &mut Protocol,
     request: &mut Request,
     head: &ResponseHead<'_>,
     app: &App,
@@ -59,7 +59,7 @@ pub(super) fn add<'a>(
 
 /// The head, where a body may be compressed.
 fn begin_compressed(
-    connection: &mut Connection,
+    connection: &mut Protocol,
     request: &mut Request,
     response: &http::ResponseHead<'_>,
     policy: &Policy,
@@ -89,7 +89,7 @@ fn begin_compressed(
 
 /// A piece of the body.
 pub(super) fn go_on(
-    connection: &mut Connection,
+    connection: &mut Protocol,
     request: &mut Request,
     bytes: &[u8],
     now: Instant,
@@ -103,7 +103,7 @@ pub(super) fn go_on(
 
 /// The end of the body.
 pub(super) fn end(
-    connection: &mut Connection,
+    connection: &mut Protocol,
     request: &mut Request,
     trailers: &[Header<'_>],
     now: Instant,
@@ -115,7 +115,7 @@ pub(super) fn end(
     connection.respond_end(trailers, now)
 }
 
-fn send(connection: &mut Connection, trace: &mut Trace, bytes: &[u8], now: Instant) -> Result<(), ResponseError> {
+fn send(connection: &mut Protocol, trace: &mut Trace, bytes: &[u8], now: Instant) -> Result<(), ResponseError> {
     connection.respond_body(bytes, now)?;
     trace.body_bytes += bytes.len() as u64;
     Ok(())

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::blame::Change;
 use crate::config::{Address, Server, Severity};
 use crate::control::counters::RestartReason;
-use crate::http::{Connection, Header, PublicId, ResponseHead};
+use crate::http::{Header, Protocol, PublicId, ResponseHead};
 use crate::pool::SlotId;
 use crate::request::{Request, Upload};
 use crate::sys::{Exit, Usage};
@@ -29,7 +29,7 @@ const SLOW: &str = "rusmd::slow";
 const GUEST: &str = "guest";
 
 /// Sends an answer to a client that has not been sent anything, with the fields that its listener adds.
-pub fn respond(connection: &mut Connection, answer: &Answer, id: &PublicId, added: &[(String, String)], now: Instant) {
+pub fn respond(connection: &mut Protocol, answer: &Answer, id: &PublicId, added: &[(String, String)], now: Instant) {
     let own = [("allow", answer.allow.as_deref()), ("retry-after", answer.retry_after.as_deref())];
     let mut fields: Vec<Header<'_>> = Vec::with_capacity(own.len() + added.len());
     fields.extend(own.into_iter().filter_map(|(name, value)| Some((name, value?.as_bytes()))));

@@ -73,6 +73,7 @@ impl Settings {
                 head_bytes_max: server.head_bytes_max,
                 target_bytes_max: server.target_bytes_max,
                 headers_max: server.headers_max,
+                streams_max: u32::try_from(server.streams_max).unwrap_or(u32::MAX),
                 body_bytes_max: if server.body_bytes_max == 0 { u64::MAX } else { server.body_bytes_max },
                 ..http::Limits::default()
             },

@@ -141,7 +141,7 @@ impl Reactor<'_> {
                         self.drive_clients(now);
                     }
                     self.stop_downloads(now);
-                    self.clients.cut_all(self.poll.registry());
+                    self.clients.cut_all(self.poll.registry(), now);
                     for backend in self.generations.iter_mut() {
                         backend.drain_workers();
                     }

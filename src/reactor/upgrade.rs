@@ -147,7 +147,8 @@ impl Reactor<'_> {
         for key in idle {
             let Some(client) = self.clients.get_mut(key) else { continue };
             let message = Message::Connection { listener: Address::clone(&client.listener_address), peer: client.peer };
-            match handover.send(&message, &[client.transport.socket.as_fd()]) {
+            let Some(transport) = &client.transport else { continue };
+            match handover.send(&message, &[transport.socket.as_fd()]) {
                 Ok(()) => self.clients.forget(key, self.poll.registry()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     *resting_until = Some(now + HANDOVER_REST);

@@ -155,7 +155,7 @@ impl Backend {
                 // A guest that waits for its client is not to blame: `write-timeout-ms` watches one that does not read,
                 // `body-timeout-ms` one that does not send.
                 let client = request.client.and_then(|key| clients.get_mut(key));
-                let reads = client.is_some_and(|client| !client.connection.output().is_empty());
+                let reads = client.is_some_and(|client| client.connection.unsent() > 0);
                 let sends = matches!(request.upload, Upload::Open { credit } if credit >= WINDOW_BYTES / 2);
                 if reads || sends {
                     request.deadline = request.deadline.max(now + self.request_timeout);

@@ -24,8 +24,9 @@ const SESSIONS_MAX: usize = 1024;
 /// Most bytes of plaintext, and of records, that a session holds for its client.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// What is spoken inside, in this order (RFC 7301). A client that names protocols and none of these is told so, and turned away.
-const PROTOCOLS: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
+/// What is spoken inside, in this order (RFC 7301). A client that names protocols and none of these is told so, and turned away. The first is left
+/// out where HTTP/2 is not wanted; all cipher suites that there are may be used with it (RFC 9113, section 9.2.2).
+const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
 /// What a listener is to accept TLS with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +35,7 @@ pub struct Spec {
     pub certificates: Vec<CertificateFiles>,
     pub min_version: MinVersion,
     pub client_auth: Option<ClientAuth>,
+    pub http2: bool,
 }
 
 /// A certificate with those that it is signed by, and its private key, in PEM.
@@ -138,7 +140,7 @@ impl Acceptor {
             is_required: spec.client_auth.as_ref().is_some_and(|auth| auth.is_required),
             min_version: spec.min_version,
         };
-        match build(keys, trust, provider) {
+        match build(keys, trust, spec.http2, provider) {
             Ok(acceptor) => Ok((acceptor, concerns)),
             Err(cause) => Err(vec![TlsError { blame: Blame::ClientCa, cause }]),
         }
@@ -175,6 +177,7 @@ impl Acceptor {
 fn build(
     keys: Vec<Arc<rustls::sign::CertifiedKey>>,
     trust: Trust,
+    http2: bool,
     provider: Arc<CryptoProvider>,
 ) -> Result<Acceptor, TlsErrorCause> {
     const TLS13: [&SupportedProtocolVersion; 1] = [&version::TLS13];
@@ -198,7 +201,7 @@ fn build(
         builder.with_client_cert_verifier(verifier.build().map_err(|error| TlsErrorCause::NoRoot(error.to_string()))?)
     };
     let mut config = builder.with_cert_resolver(Arc::new(Certificates::new(keys)));
-    config.alpn_protocols = PROTOCOLS.iter().map(|protocol| protocol.to_vec()).collect();
+    config.alpn_protocols = PROTOCOLS.iter().skip(usize::from(!http2)).map(|protocol| protocol.to_vec()).collect();
     // A client that cannot be trusted to know the better of two suites is one more way to the worse: ours are in order.
     config.ignore_client_order = true;
     // Their keys are replaced every some hours, and never written down (RFC 8446, appendix C.4; RFC 5077, section 5.5).

@@ -24,7 +24,7 @@ fn write(directory: &Path, name: &str, contents: &[u8], mode: u32) -> PathBuf {
 
 fn spec(cert: PathBuf, key: PathBuf) -> Spec {
     let certificates = vec![CertificateFiles { cert, key }];
-    Spec { certificates, min_version: MinVersion::Tls12, client_auth: None }
+    Spec { certificates, min_version: MinVersion::Tls12, client_auth: None, http2: true }
 }
 
 #[test]

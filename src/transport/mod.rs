@@ -101,6 +101,14 @@ impl Transport {
         matches!(self.layer, Layer::Secure(_) | Layer::Announced(Some(_)))
     }
 
+    /// What client and server have agreed on to speak inside (RFC 7301).
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match &self.layer {
+            Layer::Plain | Layer::Announced(_) => None,
+            Layer::Secure(secure) => secure.protocol(),
+        }
+    }
+
     /// A read that brought less than there was room for has emptied the socket.
     pub fn is_drained_by(&self, count: usize, room: usize) -> bool {
         self.is_plain() && count < room

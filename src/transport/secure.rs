@@ -43,6 +43,11 @@ impl Secure {
         self.opening != Stage::Open
     }
 
+    /// What was agreed to be spoken inside, if anything was.
+    pub(super) fn protocol(&self) -> Option<&[u8]> {
+        self.session.alpn_protocol()
+    }
+
     /// Goes on with the handshake.
     pub(super) fn open(&mut self, socket: &mut Socket) -> Opening {
         if self.opening == Stage::Unseen {

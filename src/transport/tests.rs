@@ -33,7 +33,7 @@ fn acceptor() -> (Acceptor, ClientConfig) {
     let files = CertificateFiles { cert: scratch.path().join("cert"), key: scratch.path().join("key") };
     std::fs::write(&files.cert, cert.pem()).expect("the directory is writable");
     std::fs::write(&files.key, key.serialize_pem()).expect("the directory is writable");
-    let spec = Spec { certificates: vec![files], min_version: MinVersion::Tls12, client_auth: None };
+    let spec = Spec { certificates: vec![files], min_version: MinVersion::Tls12, client_auth: None, http2: true };
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).expect("a certificate");
     let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

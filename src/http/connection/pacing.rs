@@ -81,6 +81,7 @@ impl Connection {
             | Phase::Closing { .. }
             | Phase::ShuttingWrite
             | Phase::Lingering
+            | Phase::Foreign
             | Phase::Closed { .. } => None,
         }
     }

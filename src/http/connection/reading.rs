@@ -5,11 +5,12 @@
 
 use std::time::Instant;
 
-use super::{Connection, Event, Exchange, Inbound, News, Phase, Reply, Turn};
+use super::{Connection, Event, Exchange, Inbound, News, Phase, Preface, Reply, Turn};
 use crate::http::body::{Chunked, Decoded, Upload};
 use crate::http::context::{Buffers, Context};
 use crate::http::error::RequestError;
 use crate::http::fields::ascii;
+use crate::http::h2;
 use crate::http::head::{self, BodyLength, Head, HeadScan, Headers, RequestHead};
 use crate::http::limits::LEADING_BLANK_LINES_MAX;
 use crate::http::target::{Scheme, TargetForm};
@@ -55,7 +56,9 @@ impl Connection {
                 Phase::ReadingHead(_) => self.read_head(now),
                 Phase::Exchanging(_) => self.read_body(now),
                 Phase::Discarding { .. } => self.discard_upload(now),
-                Phase::Closing { .. } | Phase::ShuttingWrite | Phase::Lingering | Phase::Closed { .. } => return None,
+                Phase::Closing { .. } | Phase::ShuttingWrite | Phase::Lingering | Phase::Foreign | Phase::Closed { .. } => {
+                    return None;
+                }
             };
             match progress {
                 Progress::Event(step) => return Some(step),
@@ -89,6 +92,7 @@ impl Connection {
             }
             [b'\r', b'\n', ..] => {
                 *blank_lines += 1;
+                self.preface = Preface::Impossible;
                 self.buffers_mut().take("\r\n".len());
                 Progress::Onward
             }
@@ -111,6 +115,19 @@ impl Connection {
             Ok(Some(whole)) => whole,
             Ok(None) if self.inbound == Inbound::Open => return Progress::Waiting,
             Ok(None) => return self.refuse_onward(RequestError::HeadIncomplete, now),
+            Err(RequestError::VersionUnsupported)
+                if self.preface == Preface::Possible
+                    && self.inbound == Inbound::Open
+                    && begins_as_preface(buffers.unread()) =>
+            {
+                if buffers.unread().starts_with(h2::PREFACE) {
+                    self.phase = Phase::Foreign;
+                } else {
+                    // Read anew with what comes: it is short, and nothing else begins so.
+                    *scan = HeadScan::default();
+                }
+                return Progress::Waiting;
+            }
             Err(error) => return self.refuse_onward(error, now),
         };
         let length = whole.length;
@@ -125,6 +142,7 @@ impl Connection {
         }
         buffers.take(length);
         buffers.request_id = None;
+        self.preface = Preface::Impossible;
         let upload = match head.body {
             BodyLength::None => Upload::Done,
             BodyLength::Known(length) => Upload::Length(length),
@@ -246,7 +264,12 @@ pub(super) fn discard(upload: &mut Upload, buffers: &mut Buffers, context: &Cont
     if taken > budget_bytes { Discarded::Hopeless } else { outcome }
 }
 
-fn request_head<'a>(head: &Head, bytes: &'a [u8], headers: Headers<'a>, scheme: Scheme) -> RequestHead<'a> {
+/// As far as it has come.
+fn begins_as_preface(bytes: &[u8]) -> bool {
+    bytes.starts_with(h2::PREFACE) || h2::PREFACE.starts_with(bytes)
+}
+
+pub(in crate::http) fn request_head<'a>(head: &Head, bytes: &'a [u8], headers: Headers<'a>, scheme: Scheme) -> RequestHead<'a> {
     let target = &head.line.target;
     let path = ascii(target.path.of(bytes));
     RequestHead {

@@ -182,7 +182,7 @@ fn play_all(plays: &[Play], port: u16) {
 }
 
 fn play_ways(ways: impl Fn(&'static Row) -> Vec<Play>) {
-    let server = Setup::new().component("mirror").listen("0.0.0.0:0").start();
+    let server = Setup::new().component("mirror").listen("0.0.0.0:0").listener_line("http2 = false").start();
     let plays: Vec<Play> = rows().flat_map(ways).collect();
     play_all(&plays, server.address().port());
 }

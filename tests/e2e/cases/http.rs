@@ -329,7 +329,7 @@ const REFUSED: &[(&str, u16)] = &[
     ("GET /hello HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n", 400),
     ("GET /hello HTTP/1.1\r\nHost: a\r\nX-A: b\0c\r\n\r\n", 400),
     ("GET /hello HTTP/9.9\r\nHost: a\r\n\r\n", 505),
-    ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    ("\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     ("CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n", 501),
     ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", 400),
     ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),

@@ -6,6 +6,7 @@
 //! | `server` | one running `rusmd`, its log, and the proof at its end that nothing leaked |
 //! | `daemon` | a `rusmd` in the background, with its pidfile and its log |
 //! | `client`, `wire` | one connection of raw bytes, and what it is over |
+//! | `http2` | one connection of raw frames |
 //! | `authority` | certificates |
 //! | `process` | what `/proc` says |
 //! | `programs` | clients of others: curl, Python, Node |
@@ -20,6 +21,7 @@
 pub mod authority;
 pub mod client;
 pub mod daemon;
+pub mod http2;
 pub mod manifest;
 pub mod paths;
 pub mod process;
@@ -31,4 +33,5 @@ pub mod wire;
 pub use authority::{Authority, Certificate};
 pub use client::{Client, ClientError, Response};
 pub use daemon::Daemon;
+pub use http2::Http2;
 pub use server::{Server, Setup};

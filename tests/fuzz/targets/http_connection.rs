@@ -20,6 +20,7 @@ fn limits() -> Limits {
         body_event_bytes_max: 64,
         input_bytes_high: 4096,
         output_bytes_high: 4096,
+        streams_max: 8,
     }
 }
 
