@@ -9,6 +9,8 @@ mod pipe;
 mod request;
 mod session;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use session::{Accepted, Session, StreamEnd};
 pub use stream::Stream;
