@@ -20,7 +20,7 @@
 //! ```
 //!
 //! An arrow is the only direction in which a room knows another; rooms beside each other do not know each other, but that `app` speaks
-//! `http`'s and `router`'s types, `assets` and `compress` `http`'s, and `config` asks `sys` who a user is, `tls`
+//! `http`'s and `router`'s types, `assets`, `compress` and `control` `http`'s, and `config` asks `sys` who a user is, `tls`
 //! what is in certificates, `compress` what codings there are, and `assets` for directories. The reactor drives `daemon` and `logs` too, which touch the system through
 //! `sys` and files of their own. Only `reactor` reads a clock.
 

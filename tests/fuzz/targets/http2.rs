@@ -80,7 +80,8 @@ fn drive(stream: &mut Stream, answers: bool, now: Instant) {
                 is_request = true;
             }
             Event::Body(bytes) => assert!(!bytes.is_empty() && bytes.len() <= limits().body_event_bytes_max),
-            Event::BodyEnd { .. } | Event::Refused { .. } | Event::ClientGone => {}
+            Event::BodyEnd { .. } => {}
+            Event::Refused { .. } | Event::ClientGone => is_request = false,
         }
     }
     if is_request && answers {
