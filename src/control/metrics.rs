@@ -43,7 +43,7 @@ impl Text {
         let totals = &status.totals;
         self.counter("rusmd_connections_accepted_total", "Client connections accepted.", totals.connections_accepted);
         self.counter(
-            "rusmd_connections_http2_total",
+            "rusmd_multiplexed_connections_total",
             "Client connections that went over to HTTP/2.",
             totals.connections_http2,
         );

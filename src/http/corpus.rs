@@ -288,6 +288,8 @@ fn every_refusal_is_in_the_corpus_or_has_a_test_of_its_own() {
         HeadTooSlow,
         BodyTooSlow,
         ConnectionOptions,
+        // Of HTTP/2 alone.
+        ConnectionField,
     ];
     for error in ALL_REQUEST_ERRORS {
         let (status, name) = (error.status(), format!("{error:?}"));

@@ -17,6 +17,7 @@ const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const END: u8 = 1;
+const ACK: u8 = 1;
 const WHOLE: u8 = 4;
 
 const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
@@ -72,7 +73,7 @@ impl Bench {
     fn greeted() -> Bench {
         let mut bench = Bench::new();
         bench.input(PREFACE);
-        bench.input(&frame(SETTINGS, 0, 0, &[]));
+        bench.input(&[frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, ACK, 0, &[])].concat());
         bench.output();
         bench
     }
