@@ -21,14 +21,16 @@ def closed(wrk, server, connections, seconds):
     """As many requests as the server answers over so many connections, each of which waits for its answer."""
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", server.url + server.path]
     output = run(command, seconds + SPARE_SECONDS)
-    if bad := re.search(r"Non-2xx.*|Socket errors.*", output):
-        raise LoadError(f"wrk -c{connections}: {bad.group(0)}")
     requests, spent = re.search(r"(\d+) requests in ([\d.]+\w+)", output).groups()
-    if int(requests) == 0:
-        raise LoadError(f"wrk -c{connections}: nothing was answered")
+    refused = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", output)))
+    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
+    served = int(requests) - refused
+    if served <= 0:
+        raise LoadError(f"wrk -c{connections}: no request is served")
     return {
-        "requests": int(requests),
-        "rate": int(requests) / (milliseconds(spent) / 1000),
+        "requests": served,
+        "failed": refused + (sum(map(int, broken.groups())) if broken else 0),
+        "rate": served / (milliseconds(spent) / 1000),
         "p50": milliseconds(re.search(r"^\s+50%\s+(\S+)$", output, re.M).group(1)),
         "p99": milliseconds(re.search(r"^\s+99%\s+(\S+)$", output, re.M).group(1)),
     }

@@ -84,6 +84,11 @@ def counters(leader):
     return total
 
 
+def process_seconds(pid):
+    """User and system time of the one process, without children."""
+    return sum(int(field) for field in stat_fields(pid)[11:13]) / TICKS_PER_SECOND
+
+
 def switches(pid):
     count = 0
     for task in os.listdir(f"/proc/{pid}/task"):

@@ -52,7 +52,7 @@ def markdown(result, level=2):
     for work in WORKS:
         entries = [entry for entry in result["servers"] if entry["work"] == work.name]
         if entries:
-            lines += ["", f"{'#' * level} {work.title}", "", *costs(entries), "", *delays(entries, work), "", *calls(entries, result)]
+            lines += ["", f"{'#' * level} {work.title}", "", *costs(entries), "", *delays(entries, work), "", *work_done(entries, result)]
     if verdicts := targets(result["servers"]):
         lines += ["", f"{'#' * level} Targets", "", "| target | measured | |", "| --- | --- | --- |", *verdicts]
     if result["skipped"]:
@@ -89,7 +89,14 @@ def delays(entries, work):
         yield row(entry["server"], *cells, f"{idle:.1f}", f"{peak:.1f}", f"{start:.0f}")
 
 
-def calls(entries, result):
+def work_done(entries, result):
+    """Where the work is done: by which calls, and for ours in which processes."""
+    for entry in entries:
+        if entry["peer"] == "rusmd":
+            few = figures(entry, "closed", "32")
+            yield (f"{entry['server']}: {few['leader_us']:.1f} µs of CPU for a request in the supervisor, "
+                   f"{total_cpu(few) - few['leader_us']:.1f} in the workers (32 connections).")
+            yield ""
     yield f"System calls by name for one request (`{result['system_calls_by']}`, 32 connections):"
     yield ""
     for entry in entries:
@@ -186,7 +193,8 @@ def middle(entry, key):
 def rate(entry, connections):
     rates = sorted(each["closed"][connections]["rate"] for each in entry["rounds"])
     spread = f" ({rates[0]:,.0f}–{rates[-1]:,.0f})" if len(rates) > 1 else ""
-    return f"{statistics.median(rates):,.0f}{spread}"
+    failed = sum(each["closed"][connections]["failed"] for each in entry["rounds"])
+    return f"{statistics.median(rates):,.0f}{spread}" + (f", {failed:,} failed" if failed else "")
 
 
 def cpu(at):

@@ -140,9 +140,9 @@ def serve_rusm(site, component, suffix="wasm", routes=""):
     wasm = site.directory / "wasm"
     wasm.mkdir()
     (wasm / f"site.{suffix}").symlink_to(component)
-    component = "" if routes else 'component = "site"\n'
-    listener = f'[[serve]]\nprotocol = "http"\nlisten = "{site.address}"\n{component}{routes}'
-    (site.directory / "rusm.toml").write_text(f"{listener}\n[components.site]\n")
+    listener = f'[[serve]]\nprotocol = "http"\nlisten = "{site.address}"\n'
+    listener += f"{routes}[components.site]\n" if routes else 'component = "site"\n'
+    (site.directory / "rusm.toml").write_text(listener)
     return [tools.rusm(), "serve"]
 
 
