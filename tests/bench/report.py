@@ -52,11 +52,13 @@ def markdown(result, level=2):
     for work in WORKS:
         entries = [entry for entry in result["servers"] if entry["work"] == work.name]
         if entries:
-            lines += ["", f"{'#' * level} {work.title}", "", *costs(entries), "", *delays(entries, work), "", *work_done(entries, result)]
+            lines += ["", f"{'#' * level} {work.title}", "", *costs(entries), "", *delays(entries, work), ""]
+            lines += work_done(entries, result)
     if verdicts := targets(result["servers"]):
         lines += ["", f"{'#' * level} Targets", "", "| target | measured | |", "| --- | --- | --- |", *verdicts]
     if result["skipped"]:
-        lines += ["", f"{'#' * level} Left out", "", *(f"- {name}: {reason}" for name, reason in result["skipped"].items())]
+        reasons = (f"- {name}: {reason}" for name, reason in result["skipped"].items())
+        lines += ["", f"{'#' * level} Left out or given up", "", *reasons]
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import http.client
 import os
 import pathlib
+import platform
 import re
 import signal
 import socket
@@ -19,7 +20,7 @@ from typing import Callable
 
 import measure
 import tools
-from harness import GUESTS, START_SECONDS_MAX, guest, rusmd_command, stop, text
+from harness import START_SECONDS_MAX, guest, rusmd_command, stop
 
 STOP_SECONDS = 3
 POLL_SECONDS = 0.0005
@@ -129,7 +130,8 @@ def serve_rusmd(site, rusmd, target):
 
 def serve_wasmtime(site, component):
     """Precompiled, as ours is after its first start."""
-    compiled = GUESTS / f"{pathlib.Path(component).stem}.cwasm"
+    version = wasmtime_version().split()[1]
+    compiled = tools.TOOLS / f"{pathlib.Path(component).stem}-{version}.cwasm"
     if not compiled.exists() or compiled.stat().st_mtime < pathlib.Path(component).stat().st_mtime:
         tools.run([tools.wasmtime(), "compile", component, "-o", str(compiled)])
     return [tools.wasmtime(), "serve", "-Scli", "--allow-precompiled", "--addr", site.address, str(compiled)]
@@ -209,13 +211,13 @@ def php_version():
 
 
 def gunicorn_version():
-    version = subprocess.run([*tools.gunicorn(), "--version"], env=tools.python_environment(), capture_output=True, text=True)
-    return f"{version.stdout.strip()}; Python {text(['python3', '-c', 'import platform; print(platform.python_version())'])}"
+    printed_version = tools.run([*tools.gunicorn(), "--version"], env=tools.python_environment()).strip()
+    version = re.search(r"[\d.]+", printed_version).group()
+    return f"gunicorn {version}; Python {platform.python_version()}"
 
 
 def uwsgi_version():
-    version = subprocess.run([*tools.uwsgi(), "--version"], env=tools.python_environment(), capture_output=True, text=True)
-    return f"uwsgi {version.stdout.strip()}"
+    return f"uwsgi {tools.run([*tools.uwsgi(), '--version'], env=tools.python_environment()).strip()}"
 
 
 class NotServing(Exception):
@@ -281,7 +283,7 @@ def ask(port, path):
 
 
 def end(process):
-    """Stops the server by its leader. What is left of its family or its session is killed, parents first: they may replace children."""
+    """Stops the server by its leader. What is left of its family or its session is killed, parents first: those replace children."""
     members = {pid: measure.started(pid) for pid in measure.family(process.pid)}
     stop(process, STOP_SECONDS)
     for _ in range(KILL_TRIES_MAX):
