@@ -31,8 +31,8 @@ def closed(wrk, server, connections, seconds):
         "requests": served,
         "failed": refused + (sum(map(int, broken.groups())) if broken else 0),
         "rate": served / (milliseconds(spent) / 1000),
-        "p50": milliseconds(re.search(r"^\s+50%\s+(\S+)$", output, re.M).group(1)),
-        "p99": milliseconds(re.search(r"^\s+99%\s+(\S+)$", output, re.M).group(1)),
+        "p50": percentile(output, 50),
+        "p99": percentile(output, 99),
     }
 
 
@@ -53,6 +53,14 @@ def run(command, seconds):
     except subprocess.CalledProcessError as error:
         raise LoadError(f"{command[0]}: {error.stderr.strip()[-200:]}") from error
     return done.stdout
+
+
+def percentile(output, share):
+    """Of `wrk`, which puts a space behind whole seconds."""
+    found = re.search(rf"^\s+{share}%\s+([\d.]+\w+)\s*$", output, re.M)
+    if not found:
+        raise LoadError(f"wrk tells no latencies: {output[-300:]}")
+    return milliseconds(found.group(1))
 
 
 def milliseconds(figure):

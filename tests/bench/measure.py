@@ -18,6 +18,8 @@ import time
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 SAMPLE_SECONDS = 0.1
 ATTACH_SECONDS_MAX = 10
+IDLE_SECONDS_MAX = 5
+IDLE_SHARE_MAX = 0.1
 # Counted by name beside the total: what a server does for its requests, its clients and its own threads.
 NAMED_CALLS = (
     "read write readv writev recvfrom recvmsg sendto sendmsg sendfile accept accept4 close shutdown poll ppoll epoll_wait "
@@ -87,6 +89,19 @@ def counters(leader):
 def process_seconds(pid):
     """User and system time of the one process, without children."""
     return sum(int(field) for field in stat_fields(pid)[11:13]) / TICKS_PER_SECOND
+
+
+def wait_until_idle(leader):
+    """Waits for what clients have left behind: a server may still work on requests whose clients are gone."""
+    deadline = time.monotonic() + IDLE_SECONDS_MAX
+    before = counters(leader)
+    while time.monotonic() < deadline:
+        time.sleep(SAMPLE_SECONDS)
+        now = counters(leader)
+        spent = now - before
+        if spent.user_seconds + spent.system_seconds <= SAMPLE_SECONDS * IDLE_SHARE_MAX:
+            return
+        before = now
 
 
 def switches(pid):

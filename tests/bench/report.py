@@ -19,6 +19,7 @@ CLIENT_CALLS = 2
 WIRE_CALLS_MAX = 4.1
 # Less than one fault in ten requests is the odd page of a log or a buffer, not a cost of each request.
 FAULTS_MAX = 0.1
+START_MS_MAX = 30
 
 
 def write(result, directory):
@@ -165,6 +166,8 @@ def no_later(work, ours, theirs):
 
 def frugal(name, entry):
     if entry:
+        start = middle(entry, "start_ms")
+        yield verdict(f"{name}: the first response within {START_MS_MAX} ms of the start", f"{start:.0f} ms", start < START_MS_MAX)
         faults = figures(entry, "closed", "32")["faults"]
         yield verdict(f"{name}: no page fault for each request", f"{faults:.2f}", faults < FAULTS_MAX)
         if made := entry["rounds"][0].get("calls"):
