@@ -96,6 +96,13 @@ def build():
     return os.environ.get("RUSMD") or built("rusmd")
 
 
+def build_version(rusmd):
+    """What the program says of itself, and the commit if it is this tree's."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    commit = "" if os.environ.get("RUSMD") else subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return text([rusmd, "--version"]) + (f" ({commit})" if commit else "")
+
+
 def openloop():
     """The load at fixed times: $OPENLOOP, or else the example of tests/e2e, built as `build` does it."""
     return os.environ.get("OPENLOOP") or built("examples/openloop", "--examples")

@@ -27,15 +27,11 @@ def write(result, path):
 
 
 def section(work, entries, top):
-    yield text(LEFT, top + 18, f"{work.title} ({result_of(work)})", 'font-weight="bold" font-size="15"')
+    yield text(LEFT, top + 18, f"{work.title} (GET {work.path})", 'font-weight="bold" font-size="15"')
     for number, entry in enumerate(entries):
         yield text(LEFT, top + HEAD + ROW * number + 15, entry["server"], f'fill="{colour(entry)}"')
     for number, (title, values) in enumerate(panels(work, entries)):
         yield from panel(title, values, entries, LEFT + LABEL + number * (WIDTH - LABEL) / PANELS, top)
-
-
-def result_of(work):
-    return f"GET {work.path}"
 
 
 def panels(work, entries):

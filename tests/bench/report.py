@@ -141,8 +141,8 @@ def faster(ours_name, ours, name, theirs, least):
     for connections in ("32", "256"):
         if ours and theirs:
             ratio = figures(ours, "closed", connections)["rate"] / figures(theirs, "closed", connections)["rate"]
-            yield verdict(f"{ours_name}: at least {least}× the throughput of {name}, {connections} connections",
-                          f"{ratio:.2f}×", ratio >= least)
+            much = f"at least {least}× the throughput of" if least > 1 else "ahead of"
+            yield verdict(f"{ours_name}: {much} {name}, {connections} connections", f"{ratio:.2f}×", ratio >= least)
 
 
 def cheaper(ours_name, ours, name, theirs, most):

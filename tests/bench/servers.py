@@ -20,7 +20,7 @@ from typing import Callable
 
 import measure
 import tools
-from harness import START_SECONDS_MAX, guest, rusmd_command, stop
+from harness import START_SECONDS_MAX, build_version, guest, rusmd_command, stop
 
 STOP_SECONDS = 3
 POLL_SECONDS = 0.0005
@@ -65,7 +65,7 @@ WORKS = [
 def contestants(rusmd):
     """All of them, in the order of the tables."""
     def ours(work, label, runs, target):
-        return Contestant(work, "rusmd", label, runs, lambda site: serve_rusmd(site, rusmd, target), lambda: printed(rusmd))
+        return Contestant(work, "rusmd", label, runs, lambda site: serve_rusmd(site, rusmd, target), lambda: build_version(rusmd))
 
     wasmtime = ("wasmtime", "wasmtime serve")
     return [
