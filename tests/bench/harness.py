@@ -99,8 +99,11 @@ def build():
 def build_version(rusmd):
     """What the program says of itself, and the commit if it is this tree's."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = "" if os.environ.get("RUSMD") else subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return text([rusmd, "--version"]) + (f" ({commit})" if commit else "")
+    version = text([rusmd, "--version"])
+    if os.environ.get("RUSMD"):
+        return version
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{version} ({commit})" if commit else version
 
 
 def openloop():

@@ -224,5 +224,5 @@ def pids():
 
 
 def stat_fields(pid):
-    """The fields of /proc/PID/stat from the state on: 1 is the parent, 3 the session, 7 to 10 are faults, 11 to 14 times, 19 the start."""
+    """The fields of /proc/PID/stat from the state on: 1 parent, 3 session, 7 to 10 faults, 11 to 14 times, 19 start."""
     return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -283,7 +283,7 @@ def ask(port, path):
 
 
 def end(process):
-    """Stops the server by its leader. What is left of its family or its session is killed, parents first: those replace children."""
+    """Stops the server by its leader, and kills what is left of its family or session, parents first: those replace children."""
     members = {pid: measure.started(pid) for pid in measure.family(process.pid)}
     stop(process, STOP_SECONDS)
     for _ in range(KILL_TRIES_MAX):
