@@ -100,6 +100,8 @@ def work_done(entries, result):
             yield (f"{entry['server']}: {few['leader_us']:.1f} µs of CPU for a request in the supervisor, "
                    f"{total_cpu(few) - few['leader_us']:.1f} in the workers (32 connections).")
             yield ""
+    if result["system_calls_by"] is None:
+        return
     yield f"System calls by name for one request (`{result['system_calls_by']}`, 32 connections):"
     yield ""
     for entry in entries:

@@ -55,6 +55,7 @@ class Contestant:
         return f"{self.work}: {self.label}"
 
 
+PEERS = {"rusmd", "wasmtime", "rusm", "workerd", "node", "nginx", "gunicorn", "uwsgi"}
 WORKS = [
     Work("hello", "Hello, small components", "/", b"hello world\n", (1000, 4000)),
     Work("typescript", "TypeScript", "/users/42", b"user 42", (100, 400)),
