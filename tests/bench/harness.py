@@ -12,11 +12,10 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-GUESTS = ROOT / "target" / "guests"
+GUESTS = pathlib.Path(os.environ.get("GUESTS", ROOT / "target" / "guests"))
 CACHE = ROOT / "target" / "bench-cache"
 START_SECONDS_MAX = 120
 STOP_SECONDS_MAX = 10
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
@@ -38,21 +37,6 @@ class Server:
                     peaks.append(int(re.search(r"VmHWM:\s*(\d+)", status).group(1)) / 1024)
         return max(peaks)
 
-    def cpu_seconds(self):
-        """User and system time of the process, its descendants, and those of them that were waited for."""
-        parents, ticks = {}, {}
-        for entry in os.scandir("/proc"):
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                fields = pathlib.Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-                parents[int(entry.name)] = int(fields[1])
-                ticks[int(entry.name)] = sum(int(field) for field in fields[11:15])
-        family = {self.process.pid}
-        while grown := {pid for pid, parent in parents.items() if parent in family} - family:
-            family |= grown
-        return sum(ticks.get(pid, 0) for pid in family) / TICKS_PER_SECOND
-
 
 @contextlib.contextmanager
 def started(command, pattern):
@@ -69,26 +53,35 @@ def started(command, pattern):
                 time.sleep(0.001)
             yield Server(process, found.group(1), time.monotonic() - began)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS_MAX)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
+
+
+def stop(process, seconds=STOP_SECONDS_MAX):
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
 def serve_rusmd(rusmd, target, workers):
-    component, _, action = target.partition("#")
     with tempfile.TemporaryDirectory() as directory:
-        manifest = pathlib.Path(directory, "rusm.toml")
-        serve = '[[serve]]\nprotocol = "http"\nlisten = "127.0.0.1:0"\n'
-        serve += f'[serve.routes]\n"GET /" = "{target}"\n' if action else f'component = "{component}"\n'
-        serve += f'[components.{component}]\nsource = "{guest(component)}"\n'
-        manifest.write_text(f'[server]\ncache-dir = "{CACHE}"\n{serve}')
-        command = [rusmd, "--config", str(manifest), "--workers", str(workers)]
+        command = rusmd_command(rusmd, target, workers, pathlib.Path(directory))
         with started(command, r"listening on (http://[^\s/]+)") as server:
             yield server
+
+
+def rusmd_command(rusmd, target, workers, directory, listen="127.0.0.1:0"):
+    """Serves a component, or an action of one (`component#action`), with a manifest in `directory`."""
+    component, _, action = target.partition("#")
+    manifest = directory / "rusm.toml"
+    serve = f'[[serve]]\nprotocol = "http"\nlisten = "{listen}"\n'
+    serve += f'[serve.routes]\n"GET /" = "{target}"\n' if action else f'component = "{component}"\n'
+    serve += f'[components.{component}]\nsource = "{guest(component)}"\n'
+    manifest.write_text(f'[server]\ncache-dir = "{CACHE}"\n{serve}')
+    return [rusmd, "--config", str(manifest), "--workers", str(workers)]
 
 
 def guest(name):
@@ -99,10 +92,29 @@ def guest(name):
 
 
 def build():
-    """The release binaries, built when they are missing or old; cargo decides."""
-    command = ["cargo", "build", "--release", "--quiet", "--workspace"]
+    """The rusmd to measure: $RUSMD, or else the release build of this tree, made when it is missing or old; cargo decides."""
+    return os.environ.get("RUSMD") or built("rusmd")
+
+
+def build_version(rusmd):
+    """What the program says of itself, and the commit if it is this tree's."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    version = text([rusmd, "--version"])
+    if os.environ.get("RUSMD"):
+        return version
+    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{version} ({commit})" if commit else version
+
+
+def openloop():
+    """The load at fixed times: $OPENLOOP, or else the example of tests/e2e, built as `build` does it."""
+    return os.environ.get("OPENLOOP") or built("examples/openloop", "--examples")
+
+
+def built(program, *what):
+    command = ["cargo", "build", "--release", "--quiet", "--workspace", *what]
     subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
-    return str(pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"), "release", "rusmd"))
+    return str(pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"), "release", program))
 
 
 def busy_share():

@@ -4,7 +4,7 @@
 //!
 //! Latency counts from when a request was due, not from when it could be sent, so that a server that stands still is not excused
 //! (coordinated omission). Prints one line of JSON: counts by status, and p50, p99, p99.9 and the maximum in microseconds. Driven by
-//! `tests/bench/kills`.
+//! `tests/bench/kills` and `tests/bench/compare`.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
