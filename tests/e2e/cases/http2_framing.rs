@@ -183,7 +183,10 @@ enum Refusal {
 
 use Refusal::{Goaway, Reset, Status};
 
-const HEADS: &[(&str, &[(&str, &str)], Refusal)] = &[
+/// Fields of a head, in their order.
+type Fields = &'static [(&'static str, &'static str)];
+
+const HEADS: &[(&str, Fields, Refusal)] = &[
     ("8.2.1 a name in capitals", &[M, S, P, A, ("X-Test", "a")], Goaway),
     ("8.2.1 a name with a space", &[M, S, P, A, ("x test", "a")], Goaway),
     ("8.2.1 a name that is empty", &[M, S, P, A, ("", "a")], Goaway),
@@ -262,7 +265,7 @@ fn malformed_heads_are_refused_and_no_guest_sees_them() {
     }
 }
 
-const LEGAL: &[(&str, &[(&str, &str)], &str)] = &[
+const LEGAL: &[(&str, Fields, &str)] = &[
     ("a host instead of an authority", &[M, S, P, ("host", "localhost")], "GET /hello\n\n"),
     ("both that agree", &[M, S, P, A, ("host", "LOCALHOST:80")], "GET /hello\n\n"),
     ("bytes beyond ASCII", &[M, S, P, A, ("x-a", "\u{e9}")], "GET /hello\nfield x-a: \u{e9}\n\n"),
