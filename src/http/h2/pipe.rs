@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::limits::H2_OUTPUT_BYTES_HIGH;
+use crate::http::limits::{H2_OUTPUT_BYTES_HIGH, SPARE_BUFFER_BYTES_MAX};
 
 /// Both ends of it are in one thread.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +54,17 @@ impl Pipe {
     pub fn is_drained(&self) -> bool {
         let ends = self.0.borrow();
         ends.taken == ends.input.len()
+    }
+
+    /// Gives large buffers back: nothing is in progress.
+    pub fn rest(&self) {
+        let mut ends = self.0.borrow_mut();
+        if ends.output.is_empty() && ends.output.capacity() > SPARE_BUFFER_BYTES_MAX {
+            ends.output = Vec::new();
+        }
+        if ends.taken == ends.input.len() && ends.input.capacity() > SPARE_BUFFER_BYTES_MAX {
+            (ends.input, ends.taken) = (Vec::new(), 0);
+        }
     }
 
     /// Exchanges what was written for an empty buffer.

@@ -24,7 +24,7 @@ use super::pipe::{Flag, Pipe};
 use crate::http::context::Context;
 use crate::http::limits::{
     FAREWELL_BYTES_MAX, H2_CANCELS_MAX, H2_ERRORS_MAX, H2_OUTPUT_BYTES_HIGH, H2_OVERHEAD_BYTES_MAX, H2_OVERHEAD_FACTOR,
-    H2_RESETS_REMEMBERED, H2_RESETS_UNSEEN_MAX, H2_SEND_BUFFER_BYTES, Limits,
+    H2_RESETS_REMEMBERED, H2_RESETS_UNSEEN_MAX, H2_SEND_BUFFER_BYTES, Limits, SPARE_BUFFER_BYTES_MAX,
 };
 use crate::http::patience::Patience;
 use crate::http::target::Scheme;
@@ -130,14 +130,18 @@ enum Phase {
     /// The client's bytes are thrown away until its side is shut too: closed with them unread, the connection would be reset, and what was
     /// said last would be lost.
     Lingering,
-    Closed { was_cut: bool },
+    Closed {
+        was_cut: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Service {
     Serving,
     /// GOAWAY has been said, or will be when the library can: no new requests.
-    Draining { since: Option<Instant> },
+    Draining {
+        since: Option<Instant>,
+    },
 }
 
 impl Session {
@@ -268,6 +272,12 @@ impl Session {
                 (self.write_since, self.send_since) = (now, now);
             }
         }
+        if self.streams == 0 && self.output.is_empty() {
+            self.pipe.rest();
+            if self.output.capacity() > SPARE_BUFFER_BYTES_MAX {
+                self.output = Vec::new();
+            }
+        }
         self.progress.behind.set(!self.output().is_empty());
         self.settle(now);
     }
@@ -291,7 +301,8 @@ impl Session {
 
     /// RFC 9113 §10.5: much is legal that is of no use.
     fn is_flooding(&self) -> bool {
-        let allowed = self.progress.bytes.get().saturating_mul(H2_OVERHEAD_FACTOR).saturating_add(H2_OVERHEAD_BYTES_MAX);
+        let allowed =
+            self.progress.bytes.get().saturating_mul(H2_OVERHEAD_FACTOR).saturating_add(H2_OVERHEAD_BYTES_MAX);
         self.received > allowed
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::http::connection::Event;
 use crate::http::corpus::some_instant;
-use crate::http::limits::{H2_CANCELS_MAX, H2_OVERHEAD_BYTES_MAX, H2_OUTPUT_BYTES_HIGH};
+use crate::http::limits::{H2_CANCELS_MAX, H2_OUTPUT_BYTES_HIGH, H2_OVERHEAD_BYTES_MAX};
 use crate::http::{BodyLength, Context, Limits, ResponseHead, Scheme, Timeouts, Version};
 
 const DATA: u8 = 0;

@@ -27,8 +27,9 @@ fn find<'a>(fields: &[Header<'a>]) -> Origin<'a> {
 
 fuzz_target!(|data: &[u8]| {
     let lines = data.split(|&byte| byte == b'\n').take(64);
-    let fields: Vec<Header<'_>> =
-        lines.filter_map(|line| line.split_first().map(|(first, rest)| (NAMES[usize::from(first % 4)], rest))).collect();
+    let fields: Vec<Header<'_>> = lines
+        .filter_map(|line| line.split_first().map(|(first, rest)| (NAMES[usize::from(first % 4)], rest)))
+        .collect();
     let origin = find(&fields);
     if let Some(authority) = origin.authority {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);

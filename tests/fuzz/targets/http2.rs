@@ -40,9 +40,12 @@ fuzz_target!(|data: &[u8]| {
         }
         for _ in 0..2 {
             session.advance(now);
-            streams.extend(session.take_accepted().into_iter().map(|accepted| {
-                Stream::new(context.clone(), Scheme::Http, accepted, now)
-            }));
+            streams.extend(
+                session
+                    .take_accepted()
+                    .into_iter()
+                    .map(|accepted| Stream::new(context.clone(), Scheme::Http, accepted, now)),
+            );
             streams.iter_mut().for_each(|stream| drive(stream, answers, now));
             streams.retain(|stream| {
                 if stream.is_closed() {

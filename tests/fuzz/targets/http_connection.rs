@@ -123,7 +123,8 @@ fn respond(connection: &mut Connection, now: Instant) {
     if !connection.is_exchanging() {
         return;
     }
-    let head = ResponseHead { status: 200, headers: &[("content-type", b"text/plain")], request_id: "", body_length: Some(2) };
+    let head =
+        ResponseHead { status: 200, headers: &[("content-type", b"text/plain")], request_id: "", body_length: Some(2) };
     connection.respond_head(&head, now).expect("a legal response is owed");
     connection.respond_body(b"ok", now).expect("as long as promised");
     connection.respond_end(&[], now).expect("as long as promised");
