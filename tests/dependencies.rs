@@ -20,18 +20,8 @@ const NOT_IN_THE_SUPERVISOR: [&str; 11] = [
 ];
 
 /// Of tokio it has the traits by which `h2` reads and writes: no tasks, no timers, no sockets, no threads.
-const NOT_OF_TOKIO_IN_THE_SUPERVISOR: [&str; 10] = [
-    "rt",
-    "rt-multi-thread",
-    "net",
-    "time",
-    "process",
-    "signal",
-    "fs",
-    "io-std",
-    "macros",
-    "full",
-];
+const NOT_OF_TOKIO_IN_THE_SUPERVISOR: [&str; 10] =
+    ["rt", "rt-multi-thread", "net", "time", "process", "signal", "fs", "io-std", "macros", "full"];
 
 #[test]
 fn the_supervisor_contains_no_webassembly_and_no_async_runtime() {

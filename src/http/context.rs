@@ -167,7 +167,10 @@ impl Buffers {
     }
 
     fn bytes_owned(&self) -> usize {
-        self.input.capacity() + self.output.capacity() + self.held.capacity() + self.slots.capacity() * size_of::<HeaderSlot>()
+        self.input.capacity()
+            + self.output.capacity()
+            + self.held.capacity()
+            + self.slots.capacity() * size_of::<HeaderSlot>()
     }
 }
 

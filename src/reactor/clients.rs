@@ -463,8 +463,7 @@ impl Clients {
 
     /// The connections that another process can go on with: nothing is in progress on them, and nothing is known here alone.
     pub fn idle(&self) -> Vec<ClientKey> {
-        let is_idle =
-            |client: &&Client| client.request.is_none() && client.connection.is_idle() && client.is_plain();
+        let is_idle = |client: &&Client| client.request.is_none() && client.connection.is_idle() && client.is_plain();
         self.slab.iter().map(|(_, client)| client).filter(is_idle).map(|client| client.key).collect()
     }
 

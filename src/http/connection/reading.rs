@@ -56,7 +56,11 @@ impl Connection {
                 Phase::ReadingHead(_) => self.read_head(now),
                 Phase::Exchanging(_) => self.read_body(now),
                 Phase::Discarding { .. } => self.discard_upload(now),
-                Phase::Closing { .. } | Phase::ShuttingWrite | Phase::Lingering | Phase::Foreign | Phase::Closed { .. } => {
+                Phase::Closing { .. }
+                | Phase::ShuttingWrite
+                | Phase::Lingering
+                | Phase::Foreign
+                | Phase::Closed { .. } => {
                     return None;
                 }
             };
@@ -269,7 +273,12 @@ fn begins_as_preface(bytes: &[u8]) -> bool {
     bytes.starts_with(h2::PREFACE) || h2::PREFACE.starts_with(bytes)
 }
 
-pub(in crate::http) fn request_head<'a>(head: &Head, bytes: &'a [u8], headers: Headers<'a>, scheme: Scheme) -> RequestHead<'a> {
+pub(in crate::http) fn request_head<'a>(
+    head: &Head,
+    bytes: &'a [u8],
+    headers: Headers<'a>,
+    scheme: Scheme,
+) -> RequestHead<'a> {
     let target = &head.line.target;
     let path = ascii(target.path.of(bytes));
     RequestHead {

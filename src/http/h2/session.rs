@@ -130,14 +130,18 @@ enum Phase {
     /// The client's bytes are thrown away until its side is shut too: closed with them unread, the connection would be reset, and what was
     /// said last would be lost.
     Lingering,
-    Closed { was_cut: bool },
+    Closed {
+        was_cut: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Service {
     Serving,
     /// GOAWAY has been said, or will be when the library can: no new requests.
-    Draining { since: Option<Instant> },
+    Draining {
+        since: Option<Instant>,
+    },
 }
 
 impl Session {
@@ -291,7 +295,8 @@ impl Session {
 
     /// RFC 9113 §10.5: much is legal that is of no use.
     fn is_flooding(&self) -> bool {
-        let allowed = self.progress.bytes.get().saturating_mul(H2_OVERHEAD_FACTOR).saturating_add(H2_OVERHEAD_BYTES_MAX);
+        let allowed =
+            self.progress.bytes.get().saturating_mul(H2_OVERHEAD_FACTOR).saturating_add(H2_OVERHEAD_BYTES_MAX);
         self.received > allowed
     }
 

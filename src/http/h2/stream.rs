@@ -60,9 +60,16 @@ enum Phase {
     /// A response is owed.
     Owed(Facts, SendResponse<Bytes>),
     /// The head is out; `left` is how much is still due of a body that comes from elsewhere.
-    Body { framing: Framing, left: Option<u64>, way: SendStream<Bytes> },
+    Body {
+        framing: Framing,
+        left: Option<u64>,
+        way: SendStream<Bytes>,
+    },
     /// The response is complete but for what is queued of it.
-    Flushing { trailers: Option<HeaderMap>, way: SendStream<Bytes> },
+    Flushing {
+        trailers: Option<HeaderMap>,
+        way: SendStream<Bytes>,
+    },
     Closed(Ending),
 }
 
@@ -80,7 +87,10 @@ enum Ending {
 enum Upload {
     Open,
     /// All of it is here, with trailers behind the body: so many bytes of them, and so many fields.
-    Arrived { trailers: usize, fields: u32 },
+    Arrived {
+        trailers: usize,
+        fields: u32,
+    },
     /// And the guest has been told so.
     Done,
 }
@@ -178,7 +188,8 @@ impl Stream {
 
     /// Only the time counts in which nothing but the client was missing.
     fn settle_receiving(&mut self, count: usize, now: Instant) {
-        let waited = if self.is_client_awaited() { now.saturating_duration_since(self.read_since) } else { Duration::ZERO };
+        let waited =
+            if self.is_client_awaited() { now.saturating_duration_since(self.read_since) } else { Duration::ZERO };
         self.receiving = self.receiving.after(&self.context.timeouts.receive, waited, count as u64);
     }
 
@@ -249,7 +260,8 @@ impl Stream {
         let head = match read {
             Ok(head) => head,
             Err(error) => {
-                self.phase = Phase::Owed(Facts { is_head: parts.method == http::Method::HEAD, ..Facts::UNKNOWN }, respond);
+                self.phase =
+                    Phase::Owed(Facts { is_head: parts.method == http::Method::HEAD, ..Facts::UNKNOWN }, respond);
                 self.refuse(error, now);
                 return self.news.take().map(told);
             }
@@ -324,6 +336,13 @@ impl Stream {
             self.reset(Reason::CANCEL);
             self.handle_disconnect();
         } else if self.read_deadline().is_some_and(|deadline| deadline <= now) {
+            self.refuse(RequestError::BodyTooSlow, now);
+        }
+    }
+
+    /// Somebody else needs what this client holds with a body that it does not send.
+    pub fn give_up_body(&mut self, now: Instant) {
+        if self.is_client_awaited() {
             self.refuse(RequestError::BodyTooSlow, now);
         }
     }

@@ -136,7 +136,9 @@ fn responses_without_content_have_none() {
 fn a_response_that_breaks_is_reset_and_the_others_go_on() {
     let mut server = Form::Wasi.setup().start();
     let mut client = Http2::connect(server.address());
-    for (n, path) in ["/panic-after-head", "/bad-length?declared=3000000&sent=2000000", "/unfinished"].into_iter().enumerate() {
+    for (n, path) in
+        ["/panic-after-head", "/bad-length?declared=3000000&sent=2000000", "/unfinished"].into_iter().enumerate()
+    {
         let stream = 1 + 4 * n as u32;
         client.get(stream, path);
         assert_eq!(client.outcome(stream).reset, Some(INTERNAL_ERROR), "{path}");

@@ -3,9 +3,9 @@
 //! Owns frames and heads. `http2_limits` has what is legal and too much.
 
 use rusmd_e2e::http2::{
-    CANCEL, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, End, FLOW_CONTROL_ERROR,
-    FRAME_SIZE_ERROR, GOAWAY, HEADERS, PADDED, PING, PRIORITY, PROTOCOL_ERROR, PUSH_PROMISE, RST_STREAM, SETTINGS,
-    STREAM_CLOSED, WINDOW_UPDATE, block, frame, request,
+    CANCEL, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, End, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR,
+    GOAWAY, HEADERS, PADDED, PING, PRIORITY, PROTOCOL_ERROR, PUSH_PROMISE, RST_STREAM, SETTINGS, STREAM_CLOSED,
+    WINDOW_UPDATE, block, frame, request,
 };
 use rusmd_e2e::{Http2, Server, Setup};
 
@@ -42,12 +42,20 @@ fn frames() -> Vec<Row> {
     vec![
         ("4.2 a frame beyond the largest size", open_then(&frame(DATA, 0, 1, &[0; 16_385])), &[FRAME_SIZE_ERROR]),
         ("4.3 a head that cannot be decompressed", frame(HEADERS, 5, 1, &[0xff; 8]), &[COMPRESSION_ERROR]),
-        ("4.3 another frame inside a head", [frame(HEADERS, 1, 1, &[]), frame(PING, 0, 0, &[0; 8])].concat(), &[PROTOCOL_ERROR]),
+        (
+            "4.3 another frame inside a head",
+            [frame(HEADERS, 1, 1, &[]), frame(PING, 0, 0, &[0; 8])].concat(),
+            &[PROTOCOL_ERROR],
+        ),
         ("5.1 data of a stream that was never opened", frame(DATA, END_STREAM, 1, b"a"), &[PROTOCOL_ERROR]),
         ("5.1 a reset of one", frame(RST_STREAM, 0, 1, &one(CANCEL)), &[PROTOCOL_ERROR]),
         ("5.1 a window for one", frame(WINDOW_UPDATE, 0, 1, &one(1)), &[PROTOCOL_ERROR]),
         ("6.10 the rest of a head of one", frame(CONTINUATION, END_HEADERS, 1, &[]), &[PROTOCOL_ERROR]),
-        ("5.1 data behind the end", [get(1), frame(DATA, END_STREAM, 1, b"a")].concat(), &[STREAM_CLOSED, PROTOCOL_ERROR]),
+        (
+            "5.1 data behind the end",
+            [get(1), frame(DATA, END_STREAM, 1, b"a")].concat(),
+            &[STREAM_CLOSED, PROTOCOL_ERROR],
+        ),
         ("5.1 a second head behind the end", [get(1), get(1)].concat(), &[STREAM_CLOSED, PROTOCOL_ERROR]),
         ("5.1.1 a stream with an even number", get(2), &[PROTOCOL_ERROR]),
         ("5.1.1 a number below the last", [get(5), get(3)].concat(), &[PROTOCOL_ERROR, STREAM_CLOSED]),
@@ -83,11 +91,27 @@ fn frames() -> Vec<Row> {
             open_then(&frame(WINDOW_UPDATE, 0, 1, &one(0x7fff_ffff)).repeat(2)),
             &[FLOW_CONTROL_ERROR],
         ),
-        ("6.9.1 more data than the window has", open_then(&frame(DATA, 0, 1, &[0; 16_384]).repeat(40)), &[FLOW_CONTROL_ERROR]),
-        ("6.10 a head behind a whole head", [get(1), frame(CONTINUATION, END_HEADERS, 1, &[])].concat(), &[PROTOCOL_ERROR]),
+        (
+            "6.9.1 more data than the window has",
+            open_then(&frame(DATA, 0, 1, &[0; 16_384]).repeat(40)),
+            &[FLOW_CONTROL_ERROR],
+        ),
+        (
+            "6.10 a head behind a whole head",
+            [get(1), frame(CONTINUATION, END_HEADERS, 1, &[])].concat(),
+            &[PROTOCOL_ERROR],
+        ),
         ("8.1 trailers without an end", open_then(&head(1, &[("x-a", "b")], false)), &[PROTOCOL_ERROR]),
-        ("8.1.1 less than the length says", open_then_length("5", &frame(DATA, END_STREAM, 1, b"four")), &[PROTOCOL_ERROR]),
-        ("8.1.1 more than the length says", open_then_length("3", &frame(DATA, END_STREAM, 1, b"four")), &[PROTOCOL_ERROR]),
+        (
+            "8.1.1 less than the length says",
+            open_then_length("5", &frame(DATA, END_STREAM, 1, b"four")),
+            &[PROTOCOL_ERROR],
+        ),
+        (
+            "8.1.1 more than the length says",
+            open_then_length("3", &frame(DATA, END_STREAM, 1, b"four")),
+            &[PROTOCOL_ERROR],
+        ),
         (
             "8.1.1 more than the length says, in pieces",
             open_then_length("3", &[frame(DATA, 0, 1, b"fo"), frame(DATA, END_STREAM, 1, b"ur")].concat()),

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
+use rusmd_e2e::Http2;
 use rusmd_e2e::http2::{
     self, CANCEL, DATA, ENHANCE_YOUR_CALM, End, GOAWAY, NO_ERROR, PING, REFUSED_STREAM, RST_STREAM, SETTINGS, frame,
     request,
 };
 use rusmd_e2e::wait::{self, Stopwatch};
-use rusmd_e2e::Http2;
 
 use crate::common::{Form, HELLO, assert_serves};
 
@@ -157,7 +157,8 @@ fn cancelled_requests_end_the_connection_when_they_are_too_many_and_completed_on
 
 #[test]
 fn a_request_that_is_cancelled_while_it_waits_never_starts() {
-    let server = Form::Handlers.setup().server("workers", 1).server("spare-workers", 0).log("access", "\"access.log\"").start();
+    let server =
+        Form::Handlers.setup().server("workers", 1).server("spare-workers", 0).log("access", "\"access.log\"").start();
     let mut client = Http2::connect(server.address());
     client.get(1, "/work?turns=1000");
     server.busy_worker();

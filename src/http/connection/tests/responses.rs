@@ -389,7 +389,8 @@ fn small_pieces_wait_for_each_other_while_the_client_is_behind() {
 #[test]
 fn what_is_held_precedes_a_large_piece_and_the_end() {
     let large = "z".repeat(SMALL_PIECE_BYTES);
-    for (then, tail) in [(large.as_str(), format!("2\r\nab\r\n{:x}\r\n{large}\r\n", large.len())), ("", String::new())] {
+    for (then, tail) in [(large.as_str(), format!("2\r\nab\r\n{:x}\r\n{large}\r\n", large.len())), ("", String::new())]
+    {
         let (mut bench, _) = behind();
         bench.body("a").expect("a piece");
         bench.body("b").expect("a piece");

@@ -32,8 +32,7 @@ impl Stream {
         let facts = *facts;
         response::check_status(head.status)?;
         let mut message = Response::new(());
-        *message.status_mut() =
-            StatusCode::from_u16(head.status).map_err(|_| ResponseError::Status(head.status))?;
+        *message.status_mut() = StatusCode::from_u16(head.status).map_err(|_| ResponseError::Status(head.status))?;
         let framing = response::write_fields(message.headers_mut(), head, facts, &self.context.date())?;
         let is_whole = framing == Framing::NoBody;
         match respond.send_response(message, is_whole) {
@@ -125,7 +124,8 @@ impl Stream {
         let begun = self.respond_head(&head, now).or_else(|_| self.respond_head(&plain, now));
         let sends_body = matches!(&self.phase, Phase::Body { framing, .. } if *framing != Framing::NoBody);
         // The body has the length that the head has just been given.
-        let ended = begun.and_then(|()| self.respond_body(body.as_bytes(), now)).and_then(|()| self.respond_end(&[], now));
+        let ended =
+            begun.and_then(|()| self.respond_body(body.as_bytes(), now)).and_then(|()| self.respond_end(&[], now));
         if ended.is_ok() && sends_body { body.len() as u64 } else { 0 }
     }
 
