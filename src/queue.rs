@@ -62,6 +62,11 @@ impl Queue {
         self.entries.front().map(|entry| (entry.request, self.offered > 0))
     }
 
+    /// The first request for which this holds.
+    pub fn find(&self, holds: impl Fn(RequestId) -> bool) -> Option<RequestId> {
+        self.entries.iter().map(|entry| entry.request).find(|request| holds(*request))
+    }
+
     /// The first request that is not offered.
     pub fn next_to_offer(&self) -> Option<RequestId> {
         self.entries.get(self.offered).map(|entry| entry.request)
@@ -123,6 +128,15 @@ impl Queue {
         }
     }
 
+    pub fn length_max(&self) -> usize {
+        self.length_max
+    }
+
+    /// How many there are for which this holds.
+    pub fn count(&self, holds: impl Fn(RequestId) -> bool) -> usize {
+        self.entries.iter().filter(|entry| holds(entry.request)).count()
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -161,6 +175,18 @@ mod tests {
         assert_eq!(queue.len(), 3, "who had been admitted is never shed");
         queue.remove(RequestId(2));
         assert_eq!(drain(&mut queue), [9, 1]);
+    }
+
+    #[test]
+    fn requests_are_found_and_counted_by_what_they_are() {
+        let now = origin();
+        let mut queue = Queue::new(8, Duration::from_secs(1));
+        for request in 1..=5 {
+            assert_eq!(queue.push(RequestId(request), now), Ok(()));
+        }
+        let is_even = |request: RequestId| request.0.is_multiple_of(2);
+        assert_eq!((queue.find(is_even), queue.count(is_even)), (Some(RequestId(2)), 2));
+        assert_eq!((queue.find(|request| request.0 > 5), queue.length_max()), (None, 8));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::control::{ClientError, Order, client};
 use crate::daemon::{self, Daemon, Detached, Inherited, InheritedError, Notify, Pidfile, PidfileError};
 use crate::handover::{Estate, Handover};
 use crate::logs::{Logs, LogsError};
-use crate::reactor::{Origin, Parts, Reactor, ReactorError, Settings};
+use crate::reactor::{Footprint, Origin, Parts, Reactor, ReactorError, Settings};
 use crate::{check, sys};
 
 /// Runs a command to its end.
@@ -135,7 +135,8 @@ fn check(overrides: &Overrides) -> Result<(), RunError> {
     let kinds = check::load_components(&mut app, &worker_binary).map_err(RunError::Check)?;
     drop((held, logs));
     // A closed standard output leaves the exit code.
-    let _ = io::stdout().write_all(check::describe(&app, &kinds).as_bytes());
+    let told = format!("{}\n{}", check::describe(&app, &kinds), Footprint::of(app.config()));
+    let _ = io::stdout().write_all(told.as_bytes());
     if app.diagnostics().has_errors(Purpose::Check) {
         return Err(RunError::manifest(app.diagnostics(), Purpose::Check));
     }

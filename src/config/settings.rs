@@ -27,6 +27,7 @@ pub struct Server {
     pub shutdown_timeout: Duration,
     pub head_timeout: Duration,
     pub body_timeout: Duration,
+    pub busy_body_timeout: Duration,
     pub write_timeout: Duration,
     pub keep_alive_timeout: Duration,
     /// Bytes in a second; 0 is no limit.
@@ -180,6 +181,11 @@ pub const SETTINGS: &[Setting] = &[
         "body-timeout-ms",
         Milliseconds(1, DAY_MS, |s| &mut s.body_timeout),
         "how long a client may pause while it sends a body",
+    ),
+    row(
+        "busy-body-timeout-ms",
+        Milliseconds(1, DAY_MS, |s| &mut s.busy_body_timeout),
+        "how long it may pause at a worker while others wait for one",
     ),
     row(
         "write-timeout-ms",
@@ -342,6 +348,7 @@ impl Server {
             shutdown_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            busy_body_timeout: Duration::from_secs(2),
             write_timeout: Duration::from_secs(30),
             keep_alive_timeout: Duration::from_secs(75),
             receive_rate_min: 240,

@@ -22,7 +22,7 @@ use super::body::Upload;
 use super::context::{Buffers, Context, DATE_BYTES};
 use super::error::RequestError;
 use super::head::{Facts, HeadScan, Headers, RequestHead};
-use super::limits::FAREWELL_BYTES_MAX;
+use super::limits::{FAREWELL_BYTES_MAX, LINGER_TIME_MAX};
 use super::patience::Patience;
 use super::request_id::PublicId;
 use super::response::Framing;
@@ -221,7 +221,9 @@ impl Connection {
     /// Takes bytes from the socket. They are copied; call this only while `wants_input`, or the buffer grows beyond its bound.
     pub fn handle_input(&mut self, bytes: &[u8], now: Instant) {
         match self.phase {
-            Phase::Closing { .. } | Phase::ShuttingWrite | Phase::Lingering => return self.throw_away(bytes.len()),
+            Phase::Closing { .. } | Phase::ShuttingWrite | Phase::Lingering => {
+                return self.throw_away(bytes.len(), now);
+            }
             Phase::Foreign | Phase::Closed { .. } => return,
             Phase::Exchanging(_) => {
                 self.settle_receiving(bytes.len(), now);
@@ -261,6 +263,13 @@ impl Connection {
         self.linger_bytes_left = FAREWELL_BYTES_MAX;
         self.write_error(Facts::UNKNOWN, 503, reason, "", &[("retry-after", b"1")], false, now);
         self.begin_closing(true, now);
+    }
+
+    /// Somebody else needs what this client holds with a body that it does not send.
+    pub fn give_up_body(&mut self, now: Instant) {
+        if matches!(&self.phase, Phase::Exchanging(exchange) if !exchange.upload.is_complete()) {
+            self.refuse(RequestError::BodyTooSlow, now);
+        }
     }
 
     /// `deadline` has passed. Called too early, it does nothing.
@@ -427,7 +436,11 @@ impl Connection {
         matches!(self.phase, Phase::Closed { ending: Ending::Cut })
     }
 
-    fn throw_away(&mut self, count: usize) {
+    fn throw_away(&mut self, count: usize, now: Instant) {
+        // Who is turned away has one pause in all: there are few places for that.
+        if self.linger_bytes_left > FAREWELL_BYTES_MAX {
+            self.read_since = now;
+        }
         match self.linger_bytes_left.checked_sub(count as u64) {
             Some(left) => self.linger_bytes_left = left,
             None => self.close(Ending::Clean),
@@ -460,7 +473,7 @@ impl Connection {
         if !self.output().is_empty() {
             self.phase = Phase::Closing { linger };
         } else if linger && self.inbound == Inbound::Open {
-            self.read_since = now;
+            (self.read_since, self.write_since) = (now, now);
             self.phase = Phase::ShuttingWrite;
             self.release_buffers();
         } else {
@@ -483,7 +496,11 @@ impl Connection {
             Phase::AwaitingHead { turn: Turn::First, .. } | Phase::ReadingHead(_) => timeouts.head,
             Phase::AwaitingHead { turn: Turn::Later, .. } => timeouts.keep_alive,
             Phase::Exchanging(_) => self.is_client_awaited().then_some(timeouts.body)?,
-            Phase::Discarding { .. } | Phase::ShuttingWrite | Phase::Lingering => timeouts.linger,
+            Phase::Discarding { .. } => timeouts.linger,
+            Phase::ShuttingWrite | Phase::Lingering => {
+                let end = self.write_since + LINGER_TIME_MAX;
+                return Some(end.min(self.read_since + timeouts.linger));
+            }
             Phase::Closing { .. } | Phase::Foreign | Phase::Closed { .. } => return None,
         };
         let pause_end = self.read_since + patience;

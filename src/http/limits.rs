@@ -21,6 +21,8 @@ pub const CONNECTION_OPTIONS_MAX: usize = 32;
 pub const DRAIN_BYTES_MAX: u64 = 1024 * 1024;
 /// What is read and thrown away of a client that is turned away, so that it sees why before its connection ends (RFC 9112 §9.6).
 pub const FAREWELL_BYTES_MAX: u64 = 256 * 1024;
+/// A client that goes on sending after it was told to leave is listened to for so long, so that it comes to the answer (RFC 9112 §9.6).
+pub const LINGER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Pieces of a response smaller than this wait for each other while the client is behind.
 pub const SMALL_PIECE_BYTES: usize = 1024;
 /// So many bytes of them become one chunk.
@@ -102,7 +104,7 @@ pub struct Timeouts {
     pub write: Duration,
     /// Between two requests (closed silently).
     pub keep_alive: Duration,
-    /// For the client to close its side after we have closed ours, and for the rest of an unwanted request body.
+    /// For the client to send more, or close its side, after we have closed ours, and for the rest of an unwanted request body.
     pub linger: Duration,
     /// How slowly a request may be sent while it is waited for (408).
     pub receive: MinRate,

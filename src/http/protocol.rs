@@ -338,6 +338,15 @@ impl Protocol {
         }
     }
 
+    /// Somebody else needs what this client holds with a body that it does not send.
+    pub fn give_up_body(&mut self, now: Instant) {
+        match self {
+            Self::Http1(connection) => connection.give_up_body(now),
+            Self::Session(_) => {}
+            Self::Stream(stream) => stream.give_up_body(now),
+        }
+    }
+
     pub fn break_off(&mut self, now: Instant) {
         match self {
             Self::Http1(connection) => connection.break_off(now),

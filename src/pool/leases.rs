@@ -136,6 +136,11 @@ impl Pool {
         self.leased < self.workers && !self.idle.is_empty()
     }
 
+    /// True when the next request would have the last worker that is free.
+    pub fn has_last_room(&self) -> bool {
+        self.leased + 1 >= self.workers || self.idle.len() <= 1
+    }
+
     /// The request that this slot's worker has.
     pub fn request(&self, slot: SlotId) -> Option<RequestId> {
         match self.slot(slot)?.state {

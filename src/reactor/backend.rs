@@ -30,6 +30,7 @@ use crate::timers::{Armed, Timers};
 use super::Settings;
 use super::account::{Tally, Unrouted};
 use super::clients::Clients;
+use super::holding::Holding;
 use super::report;
 use super::source::{Member, Source};
 use super::template::Template;
@@ -109,6 +110,7 @@ pub struct Backend {
     pub(super) tally: Tally,
     /// Its workers are sent away until an operator wants them back.
     pub(super) is_resting: bool,
+    pub(super) holding: Holding,
     /// Links with something to say in this turn.
     talkers: Vec<SlotId>,
     /// Links that had more to read than their share of a turn.
@@ -173,6 +175,7 @@ impl Backend {
             tells_access: true,
             tally: Tally::default(),
             is_resting: false,
+            holding: Holding::new(settings.busy_body_timeout),
             talkers: Vec::new(),
             unread_links: Vec::new(),
             spare_frames: Vec::new(),
@@ -213,6 +216,7 @@ impl Backend {
             self.template_deadline(),
             self.blame.next_deadline(),
             self.look_at,
+            self.holding.next_look(),
         ]
         .into_iter()
         .flatten()

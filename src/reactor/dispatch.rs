@@ -28,7 +28,8 @@ impl Backend {
         if let Some(request) = self.requests.get_mut(id) {
             request.trace.queued = Some(now);
         }
-        if self.queue.is_empty() && self.pool.has_room() {
+        let is_next = self.next_in_turn(now).is_none() && self.may_have_worker(id, now);
+        if is_next && self.pool.has_room() {
             if let Some(answer) = self.refused(id, now) {
                 self.forget(id);
                 return Err(answer);
@@ -37,7 +38,8 @@ impl Backend {
                 return Ok(());
             }
         }
-        if self.queue.push(id, now).is_err() {
+        let is_full = !self.is_whole(id) && self.are_uploads_too_many();
+        if is_full || self.queue.push(id, now).is_err() {
             if let Some(request) = self.requests.get_mut(id) {
                 request.trace.conclude(Outcome::QueueFull, now);
                 request.trace.status = Answer::OVERLOADED.status;
@@ -69,7 +71,7 @@ impl Backend {
     /// a pause, and without a sleep, when it is done. The clients are touched, for their bodies may go on.
     pub fn dispatch(&mut self, clients: &mut Clients, now: Instant) {
         while self.pool.has_room() {
-            let Some((id, offered)) = self.queue.front() else { return };
+            let Some((id, offered)) = self.next_in_turn(now) else { break };
             // What a busy worker has been offered goes to the free one, unless the busy one has just taken it up.
             let taken_up = offered && !self.withdraw(id, now);
             // In any case its turn is over, so that this loop ends.
@@ -86,6 +88,7 @@ impl Backend {
                 clients.touch(client);
             }
         }
+        self.free_held_worker(clients, now);
         // A worker that a trap ends must not have taken up the next request by the time that this is known.
         let offers = if self.on_trap == OnTrap::Exit { 0 } else { self.pool.offerable_max() };
         for _ in 0..offers {

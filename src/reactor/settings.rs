@@ -38,6 +38,8 @@ pub struct Settings {
     pub kill_grace: Duration,
     /// From the first signal to stop to the end of patience with what is in flight.
     pub shutdown_timeout: Duration,
+    /// How long an upload may pause at a worker while others wait for one.
+    pub busy_body_timeout: Duration,
     pub limits: http::Limits,
     pub timeouts: http::Timeouts,
 }
@@ -69,6 +71,7 @@ impl Settings {
             request_timeout: server.request_timeout,
             kill_grace: server.kill_grace,
             shutdown_timeout: server.shutdown_timeout,
+            busy_body_timeout: server.busy_body_timeout,
             limits: http::Limits {
                 head_bytes_max: server.head_bytes_max,
                 target_bytes_max: server.target_bytes_max,

@@ -22,7 +22,7 @@ use certificates::Certificates;
 const SESSIONS_MAX: usize = 1024;
 
 /// Most bytes of plaintext, and of records, that a session holds for its client.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// What is spoken inside, in this order (RFC 7301). A client that names protocols and none of these is told so, and turned away. The first is left
 /// out where HTTP/2 is not wanted; all cipher suites that there are may be used with it (RFC 9113, section 9.2.2).

@@ -19,8 +19,12 @@ STOP_SECONDS_MAX = 10
 
 
 class Server:
-    def __init__(self, process, url, start_seconds):
-        self.process, self.url, self.start_seconds = process, url, start_seconds
+    def __init__(self, process, url, start_seconds, log=None):
+        self.process, self.url, self.start_seconds, self.log = process, url, start_seconds, log
+
+    def output(self):
+        """All that it has printed so far."""
+        return self.log.read_text(errors="replace")
 
     def resident_mib(self):
         """Resident memory of the process itself, now and at its highest."""
@@ -51,7 +55,7 @@ def started(command, pattern):
                 if process.poll() is not None or time.monotonic() > began + START_SECONDS_MAX:
                     sys.exit(f"{command[0]} does not serve:\n{log.read_text(errors='replace')}")
                 time.sleep(0.001)
-            yield Server(process, found.group(1), time.monotonic() - began)
+            yield Server(process, found.group(1), time.monotonic() - began, log)
         finally:
             stop(process)
 

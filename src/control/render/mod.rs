@@ -4,13 +4,15 @@
 
 mod text;
 
+pub use text::size;
+
 use std::collections::BTreeMap;
 
 use super::status::{
     ComponentState, ComponentStatus, DeathStatus, GenerationState, RequestStatus, ServerState, Status, WorkerState,
     WorkerStatus,
 };
-use text::{Side, Span, Table, Tone, bound, count, duration, size, wrap};
+use text::{Side, Span, Table, Tone, bound, count, duration, wrap};
 
 /// What the terminal can show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -112,7 +112,7 @@ pub(super) fn bound(us: u64) -> String {
 }
 
 /// `812 KiB`, `14.8 MiB`, `1.2 GiB`.
-pub(super) fn size(kib: u64) -> String {
+pub fn size(kib: u64) -> String {
     let tenths = |unit: u64| format!("{}.{}", kib / unit, kib % unit * 10 / unit);
     match kib {
         0..1024 => format!("{kib} KiB"),

@@ -340,6 +340,13 @@ impl Stream {
         }
     }
 
+    /// Somebody else needs what this client holds with a body that it does not send.
+    pub fn give_up_body(&mut self, now: Instant) {
+        if self.is_client_awaited() {
+            self.refuse(RequestError::BodyTooSlow, now);
+        }
+    }
+
     /// When `handle_timeout` has to be called, unless something happens before.
     pub fn deadline(&self) -> Option<Instant> {
         match (self.read_deadline(), self.write_deadline()) {

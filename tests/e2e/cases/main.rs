@@ -19,6 +19,7 @@ mod control;
 mod corpus;
 mod crowds;
 mod daemon;
+mod floods;
 mod forwarded;
 mod http;
 mod http2;

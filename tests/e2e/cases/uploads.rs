@@ -2,7 +2,9 @@
 //!
 //! Owns when a request with a body is given to a worker. How bodies stream from then on is in `bodies`.
 
-use rusmd_e2e::{Client, Server};
+use std::time::Duration;
+
+use rusmd_e2e::{Client, Server, wait};
 
 use crate::common::{Form, HELLO};
 
@@ -18,7 +20,8 @@ fn body(length: usize) -> Vec<u8> {
 #[track_caller]
 fn start(queue_length: usize) -> Server {
     let setup = Form::Wasi.setup().server("workers", 1).server("spare-workers", 0);
-    setup.server("queue-length", queue_length).start()
+    // Who stands still is given time, so that a test can.
+    setup.server("queue-length", queue_length).server("busy-body-timeout-ms", 600_000).start()
 }
 
 /// Sends the head of a request to echo and the first bytes of its body; the others of `length` are to follow.
@@ -135,4 +138,69 @@ fn who_asks_is_told_to_continue_without_a_queue_while_a_worker_is_free() {
     server.barrier();
     assert_eq!(ask(&server).response().status(), 503);
     finish(busy, COLLECTED + 1, COLLECTED);
+}
+
+/// Two workers, for clients that hold them. Nothing but that others wait ends a pause.
+#[track_caller]
+fn start_two() -> Server {
+    let setup = Form::Wasi.setup().server("workers", 2).server("spare-workers", 0).server("busy-body-timeout-ms", 1000);
+    let setup = setup.server("body-timeout-ms", 600_000).server("min-receive-rate", 0);
+    // The guest of these tests panics when its body breaks off.
+    setup.expect_error("panicked").start()
+}
+
+/// Sends all of a body that a worker is given but its last byte. Nothing comes back before that.
+#[track_caller]
+fn hold(server: &Server) -> Client {
+    let mut client = server.connect();
+    client.send(format!("POST /read-then-reply HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", COLLECTED + 1));
+    client.send(body(COLLECTED));
+    server.barrier();
+    client
+}
+
+#[track_caller]
+fn let_go(mut client: Client) {
+    client.send("x");
+    client.response().assert(200, &format!("{}\n", COLLECTED + 1));
+}
+
+#[test]
+fn a_client_that_holds_a_worker_loses_it_when_others_wait_and_only_then() {
+    let server = start_two();
+    let (mut first, second) = (hold(&server), hold(&server));
+    // Nobody is free, and somebody waits: the one that has stood still for longer has to go, and the other may stay.
+    server.get("/hello").assert(200, "hello world\n");
+    assert_eq!(first.response().status(), 408);
+    server.get("/hello").assert(200, "hello world\n");
+    let_go(second);
+}
+
+#[test]
+fn a_client_that_stands_still_while_nobody_waits_keeps_its_worker() {
+    let server = start_two();
+    let slow = hold(&server);
+    let stopwatch = wait::Stopwatch::start();
+    wait::until("three times the pause have gone by", || {
+        server.get("/hello").assert(200, "hello world\n");
+        stopwatch.elapsed() > Duration::from_secs(3)
+    });
+    let_go(slow);
+}
+
+#[test]
+fn the_last_free_worker_is_not_for_another_upload_while_one_stands_still() {
+    let server = start_two();
+    let mut still = hold(&server);
+    let stopwatch = wait::Stopwatch::start();
+    wait::until("it stands still", || {
+        server.barrier();
+        stopwatch.elapsed() > Duration::from_millis(500)
+    });
+    let next = hold(&server);
+    // The worker that is left is for this one, though the upload came first.
+    server.get("/hello").assert(200, "hello world\n");
+    // And the one that stands still makes room for the one that waits.
+    assert_eq!(still.response().status(), 408);
+    let_go(next);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Bench, GET, POST_5, POST_CHUNKED};
-use crate::http::limits::DRAIN_BYTES_MAX;
+use crate::http::limits::{DRAIN_BYTES_MAX, FAREWELL_BYTES_MAX, LINGER_TIME_MAX};
 use crate::http::{Event, Limits, PublicId, ResponseError, Timeouts};
 
 #[test]
@@ -30,6 +30,54 @@ fn lingering_ends_with_its_time() {
     bench.connection.handle_write_shutdown();
     assert_eq!(bench.connection.deadline(), Some(bench.now + Timeouts::default().linger));
     bench.pass(Timeouts::default().linger);
+    assert!(bench.connection.is_closed());
+}
+
+#[test]
+fn a_client_that_goes_on_sending_is_listened_to_for_its_time_and_no_longer() {
+    let mut bench = Bench::asked(POST_5);
+    bench.error(413);
+    bench.written();
+    bench.connection.handle_write_shutdown();
+    for _ in 0..LINGER_TIME_MAX.as_secs() - 1 {
+        bench.pass(Duration::from_secs(1));
+        bench.feed("more");
+    }
+    bench.pass(Duration::from_millis(999));
+    bench.feed("more");
+    assert!(!bench.connection.is_closed());
+    bench.pass(Duration::from_millis(1));
+    assert!(bench.connection.is_closed() && !bench.connection.was_cut());
+}
+
+/// A connection for which there is no place, when it has been told so.
+fn turned_away() -> Bench {
+    let mut bench = Bench::new();
+    bench.connection.turn_away("too many", bench.now);
+    assert!(bench.written().starts_with("HTTP/1.1 503 "));
+    bench.connection.handle_write_shutdown();
+    bench
+}
+
+#[test]
+fn who_is_turned_away_may_send_the_limit_and_not_a_byte_more() {
+    let mut bench = turned_away();
+    let piece = "x".repeat(FAREWELL_BYTES_MAX as usize / 4);
+    for _ in 0..4 {
+        bench.feed(&piece);
+    }
+    assert!(!bench.connection.is_closed());
+    bench.feed("x");
+    assert!(bench.connection.is_closed() && !bench.connection.was_cut());
+}
+
+#[test]
+fn who_is_turned_away_has_no_more_time_for_sending_on() {
+    let mut bench = turned_away();
+    bench.pass(Timeouts::default().linger - Duration::from_millis(1));
+    bench.feed("x");
+    assert!(!bench.connection.is_closed());
+    bench.pass(Duration::from_millis(1));
     assert!(bench.connection.is_closed());
 }
 
