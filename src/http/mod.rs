@@ -40,7 +40,7 @@ pub use fields::{
 };
 pub use forwarded::Origin;
 pub use head::{BodyLength, Headers, RequestHead, Version};
-pub use limits::{HELD_BYTES_MAX, Limits, SMALL_PIECE_BYTES, Timeouts};
+pub use limits::{H2_OUTPUT_BYTES_HIGH, HELD_BYTES_MAX, Limits, SMALL_PIECE_BYTES, Timeouts};
 pub use patience::{MinRate, Patience};
 pub use protocol::Protocol;
 pub use request_id::{Ids, PublicId, REQUEST_ID_FIELD};

@@ -8,7 +8,7 @@ use rusmd_proto::limits::{BODY_CHUNK_BYTES_MAX, FRAME_HEADER_BYTES, HEAD_BYTES_M
 
 use crate::config::{Config, Server};
 use crate::control::render::size;
-use crate::http::{HELD_BYTES_MAX, Limits, SMALL_PIECE_BYTES};
+use crate::http::{H2_OUTPUT_BYTES_HIGH, HELD_BYTES_MAX, Limits, SMALL_PIECE_BYTES};
 use crate::logs::BUFFER_BYTES_MAX as LOG_BYTES_MAX;
 use crate::tls::BUFFER_BYTES_MAX as TLS_BYTES_MAX;
 
@@ -25,6 +25,9 @@ const BOOKKEEPING_BYTES: usize = 512;
 /// A TLS session without its buffers.
 const TLS_SESSION_BYTES: usize = 16 * 1024;
 
+/// A session of HTTP/2 without a request: the library's tables and buffers, measured.
+const SESSION_BYTES: usize = 24 * 1024;
+
 /// What framing adds to each field line of a head.
 const LINE_BYTES: usize = 32;
 
@@ -34,8 +37,8 @@ const MIB: usize = 1 << 20;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Footprint {
     connections: usize,
-    /// Requests that one connection of HTTP/2 can have; 1 where nobody speaks that.
-    streams: usize,
+    /// Requests that can be in progress: one on each connection, and as many again as streams of HTTP/2 (`Clients::insert_stream`).
+    requests: usize,
     workers: usize,
     /// A connection on which nothing is in progress.
     idle: usize,
@@ -64,23 +67,25 @@ impl Footprint {
             ..Limits::default()
         };
         let tls = if has_tls { TLS_SESSION_BYTES + 2 * TLS_BYTES_MAX } else { 0 };
-        let idle = size_of::<Client>() + BOOKKEEPING_BYTES + tls;
+        let session = if has_http2 { SESSION_BYTES + 2 * H2_OUTPUT_BYTES_HIGH + READ_BYTES } else { 0 };
+        let idle = size_of::<Client>() + BOOKKEEPING_BYTES + tls + session;
+        let connections = server.connections_max + FAREWELLS_MAX;
         Footprint {
-            connections: server.connections_max + FAREWELLS_MAX,
-            streams: if has_http2 { server.streams_max } else { 1 },
+            connections,
+            requests: connections + if has_http2 { server.connections_max } else { 0 },
             workers: server.workers + server.spare_workers,
             idle,
-            waiting: idle + input_bytes(&limits) + frames_bytes(&limits),
-            answered: idle + output_bytes(&limits) + READ_BYTES,
+            waiting: size_of::<Client>() + input_bytes(&limits) + frames_bytes(&limits),
+            answered: size_of::<Client>() + output_bytes(&limits) + READ_BYTES,
             at_work: at_work_bytes(),
             others: ITSELF_BYTES + log_files * LOG_BYTES_MAX,
         }
     }
 
-    /// The most that the supervisor can have with so many requests on each connection.
-    fn bytes(&self, requests: usize) -> usize {
-        let of_connection = self.waiting.max(self.answered).saturating_mul(requests);
-        let of_connections = self.connections.saturating_mul(of_connection);
+    /// The most that the supervisor can have.
+    fn bytes(&self) -> usize {
+        let of_requests = self.requests.saturating_mul(self.waiting.max(self.answered));
+        let of_connections = self.connections.saturating_mul(self.idle).saturating_add(of_requests);
         self.others.saturating_add(of_connections).saturating_add(self.workers * self.at_work)
     }
 }
@@ -114,36 +119,18 @@ fn at_work_bytes() -> usize {
 
 impl fmt::Display for Footprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (connections, workers) = (self.connections, self.workers);
-        let of = |bytes: usize| Size(bytes.saturating_mul(connections));
-        writeln!(f, "memory of the supervisor: at most {} with one request on each connection", Size(self.bytes(1)))?;
-        let mut row = |what: &str, each: usize, all: Size, from: &str| {
-            writeln!(f, "  {what:<34}{:>9} each  {all:>9}  {from}", Size(each).to_string(), all = all.to_string())
+        writeln!(f, "memory of the supervisor: at most {}", Size(self.bytes()))?;
+        let mut row = |what: &str, count: usize, each: usize, from: &str| {
+            let all = Size(each.saturating_mul(count)).to_string();
+            writeln!(f, "  {what:<34}{count:>8}  {:>9} each  {all:>9}  {from}", Size(each).to_string())
         };
-        row("connections, all of them idle", self.idle, of(self.idle), "max-connections")?;
-        row(
-            "or all with a request that waits",
-            self.waiting,
-            of(self.waiting),
-            "max-head-bytes, max-target-bytes, max-headers",
-        )?;
-        row("or all with a response unread", self.answered, of(self.answered), "")?;
-        row(
-            "workers with a request",
-            self.at_work,
-            Size(self.at_work.saturating_mul(workers)),
-            "workers, spare-workers",
-        )?;
-        writeln!(f, "  {:<49}  {:>9}", "the process itself and its logs", Size(self.others).to_string())?;
-        if self.streams > 1 {
-            let (streams, most) = (self.streams, Size(self.bytes(self.streams)));
-            writeln!(
-                f,
-                "  {:<49}  {:>9}  max-streams, http2",
-                format!("or with {streams} requests of HTTP/2 on each"),
-                most.to_string()
-            )?;
-        }
+        let kind = if self.requests > self.connections { "connections, sessions of HTTP/2" } else { "connections" };
+        row(kind, self.connections, self.idle, "max-connections")?;
+        let heads = "max-head-bytes, max-target-bytes, max-headers";
+        row("all with requests that wait", self.requests, self.waiting, heads)?;
+        row("or all with responses unread", self.requests, self.answered, "")?;
+        row("workers with a request", self.workers, self.at_work, "workers, spare-workers")?;
+        row("the process itself and its logs", 1, self.others, "")?;
         writeln!(
             f,
             "beside it: buffers of sockets in the kernel (net.ipv4.tcp_rmem, tcp_wmem, and tcp_mem for all of them);\n\
@@ -176,13 +163,16 @@ mod tests {
     fn the_sum_follows_the_settings() {
         let base = Footprint::new(&server(), false, false, 1);
         let halved = Footprint::new(&Server { connections_max: 5000, ..server() }, false, false, 1);
-        assert!(halved.bytes(1) < base.bytes(1) * 6 / 10, "{} of {}", halved.bytes(1), base.bytes(1));
+        assert!(halved.bytes() < base.bytes() * 6 / 10, "{} of {}", halved.bytes(), base.bytes());
         assert!(
             Footprint::new(&Server { head_bytes_max: 131_072, ..server() }, false, false, 1).waiting > base.waiting
         );
-        assert!(Footprint::new(&Server { workers: 100, ..server() }, false, false, 1).bytes(1) > base.bytes(1));
+        assert!(Footprint::new(&Server { workers: 100, ..server() }, false, false, 1).bytes() > base.bytes());
+        let with_http2 = Footprint::new(&server(), false, true, 1);
+        assert_eq!(with_http2.requests - base.requests, server().connections_max);
+        assert!(with_http2.idle > base.idle + SESSION_BYTES && with_http2.waiting == base.waiting);
         assert_eq!(Footprint::new(&server(), true, false, 1).idle - base.idle, TLS_SESSION_BYTES + 2 * TLS_BYTES_MAX);
-        assert_eq!(Footprint::new(&server(), false, false, 2).bytes(1) - base.bytes(1), LOG_BYTES_MAX);
+        assert_eq!(Footprint::new(&server(), false, false, 2).bytes() - base.bytes(), LOG_BYTES_MAX);
     }
 
     #[test]
