@@ -173,6 +173,18 @@ fn expect_continue_gets_the_refusal_without_the_body() {
 }
 
 #[test]
+fn a_body_that_is_broken_from_its_beginning_is_400_on_every_path() {
+    let server = server();
+    for path in ["/hello", "/no/such", "/echo"] {
+        let mut client = server.connect();
+        client.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nhello\r\n0\r\n\r\n"
+        ));
+        assert_eq!(client.response().status(), 400, "{path}");
+    }
+}
+
+#[test]
 fn http_1_0_closes_unless_asked_to_keep_alive() {
     let server = server();
     let mut client = server.connect();
