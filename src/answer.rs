@@ -31,6 +31,9 @@ impl Answer {
     /// The guest's time is over.
     pub const TIMED_OUT: Answer = Answer::new(504, "the handler took too long");
 
+    /// `https`, in the clear, from somebody who cannot have secured it (RFC 9110, sections 7.4 and 15.5.20).
+    pub const MISDIRECTED: Answer = Answer::new(421, "the target says https, and this port is not secured");
+
     /// The manifest promises something that is not there.
     pub const BROKEN: Answer = Answer::new(500, "this route has no handler");
 

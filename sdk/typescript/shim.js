@@ -178,6 +178,15 @@ function installGlobals() {
   NativeResponse.prototype.constructor = globalThis.Response;
 
   globalThis.process ??= { env: environment() };
+
+  // The client's address, or null: the server writes this field, whatever the client sends.
+  Object.defineProperty(Request.prototype, "peer", {
+    configurable: true,
+    enumerable: true,
+    get() {
+      return this.headers.get("x-forwarded-for");
+    },
+  });
 }
 
 /**

@@ -31,6 +31,12 @@ fn mistakes_in_a_listener_s_options_are_told() {
         ("compression = [\"deflate\"]", &["error: `deflate` is not one of zstd, br, gzip"]),
         ("compression = true", &["error: expected an array, found a boolean"]),
         ("compression-types = [\"text\"]", &["error: `text` is not a media type"]),
+        ("server-header = \"rusmd\"\nheaders = { x-a = \"b\" }", &[]),
+        ("server-header = \"\"", &["error: the Server header would be empty"]),
+        ("server-header = true", &["error: expected a string, found a boolean"]),
+        ("server-header = \"a\\nb\"", &["error: a header's value has no control characters and no blanks around it"]),
+        ("server-header = \"a\"\nheaders = { Server = \"b\" }", &["error: `headers` has a Server header already"]),
+        ("headers = { X-Request-Id = \"a\" }", &["error: the header `X-Request-Id` is the server's own"]),
         ("trusted-proxies = [\"10.0.0.1/8\"]", &["error: `10.0.0.1/8` is not a network"]),
     ];
     for (more, expected) in table {

@@ -35,6 +35,9 @@ const PROTOCOLS: [&str; 2] = ["http", "https"];
 const FRAMING_HEADERS: [&str; 8] =
     ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
+/// Fields that are different in each response.
+const RESPONSE_HEADERS: [&str; 2] = ["date", "x-request-id"];
+
 const SHAPE: Shape = Shape {
     name: "[[serve]]",
     keys: &[
@@ -43,6 +46,7 @@ const SHAPE: Shape = Shape {
         "component",
         "routes",
         "headers",
+        "server-header",
         "max_connections",
         "backlog",
         "reuse-port",
@@ -149,6 +153,7 @@ struct Draft<'d> {
     component: Option<&'d Value<'d>>,
     routes: Option<(&'d Key<'d>, &'d Value<'d>)>,
     headers: Vec<(String, String)>,
+    server_header: Option<(&'d Value<'d>, String)>,
     connections_max: Option<usize>,
     socket: SocketOptions,
     proxy_protocol: Option<&'d Key<'d>>,
@@ -237,6 +242,7 @@ fn read_one<'d>(
         draft.read(key, value, taken, around, report);
     }
     draft.check_protocol(report);
+    draft.add_server_header(report);
     if !draft.listen_given && listen_flags.is_empty() {
         let found = Diagnostic::error(span(item), "the listener has no `listen`").absence();
         report.push(found.hint("for example listen = \"127.0.0.1:8080\""));
@@ -305,6 +311,7 @@ impl<'d> Draft<'d> {
             "component" => self.component = Some(value),
             "routes" => self.routes = Some((key, value)),
             "headers" => self.headers = read_headers(value, report),
+            "server-header" => self.server_header = read_server_header(value, report),
             "max_connections" => {
                 self.connections_max = document::integer(value, &(1..=CONNECTIONS_MAX), "", report)
                     .and_then(|connections| usize::try_from(connections).ok());
@@ -320,6 +327,16 @@ impl Draft<'_> {
         if let Some(value) = self.protocol.filter(|_| self.tls.is_none()) {
             let found = Diagnostic::error(span(value), "the listener has no certificate");
             report.push(found.hint("[serve.tls] names its `cert` and its `key`"));
+        }
+    }
+
+    /// It is one of the fields that are added to every response.
+    fn add_server_header(&mut self, report: &mut Report) {
+        let Some((value, text)) = self.server_header.take() else { return };
+        if self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("server")) {
+            report.push(Diagnostic::error(span(value), "`headers` has a Server header already"));
+        } else {
+            self.headers.push(("server".to_owned(), text));
         }
     }
 
@@ -397,15 +414,33 @@ fn read_headers<'d>(value: &'d Value<'d>, report: &mut Report) -> Vec<(String, S
         } else if FRAMING_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
             let found = Diagnostic::error(span(key), format!("the header {} is the server's own", quoted(name)));
             report.push(found.label("it frames the message"));
-        } else if text.chars().any(|c| c.is_control() && c != '\t') || text.trim_matches([' ', '\t']) != text {
-            let found =
-                Diagnostic::error(span(value), "a header's value has no control characters and no blanks around it");
-            report.push(found);
-        } else {
+        } else if RESPONSE_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+            let found = Diagnostic::error(span(key), format!("the header {} is the server's own", quoted(name)));
+            report.push(found.label("each response has one of its own"));
+        } else if is_field_value(value, text, report) {
             headers.push((name.to_owned(), text.to_owned()));
         }
     }
     headers
+}
+
+fn is_field_value(value: &Value<'_>, text: &str, report: &mut Report) -> bool {
+    let is_legal = !text.chars().any(|c| c.is_control() && c != '\t') && text.trim_matches([' ', '\t']) == text;
+    if !is_legal {
+        let message = "a header's value has no control characters and no blanks around it";
+        report.push(Diagnostic::error(span(value), message));
+    }
+    is_legal
+}
+
+/// What responses tell of their server (RFC 9110, section 10.2.4).
+fn read_server_header<'d>(value: &'d Value<'d>, report: &mut Report) -> Option<(&'d Value<'d>, String)> {
+    let text = document::string(value, report)?;
+    if text.is_empty() {
+        report.push(Diagnostic::error(span(value), "the Server header would be empty").hint("leave the key out"));
+        return None;
+    }
+    is_field_value(value, text, report).then(|| (value, text.to_owned()))
 }
 
 fn read_target(

@@ -94,6 +94,9 @@ impl Player {
         Some(match self.connection.poll_event(self.now)? {
             Event::Request(head) => {
                 self.line = format!("{} ", head.method);
+                if head.claims_https {
+                    return Some(Told::Unrouted(421));
+                }
                 let path = match head.form {
                     TargetForm::Asterisk => return Some(Told::Unrouted(204)),
                     TargetForm::Origin | TargetForm::Absolute => match super::target::normalise(head.path) {

@@ -49,8 +49,10 @@ pub struct RequestHead<'a> {
     /// A token, case kept.
     pub method: &'a str,
     pub form: TargetForm,
-    /// Of an absolute target, else that of the connection.
+    /// Of the connection.
     pub scheme: Scheme,
+    /// The target says `https`, and has come in the clear: refused unless a trusted proxy has secured it (RFC 9110 §7.4).
+    pub claims_https: bool,
     /// Of the target or the `host` field; empty only where an HTTP/1.0 client sends neither.
     pub authority: &'a str,
     /// As sent: visible ASCII that begins with `/` (or is `*` in the asterisk form), not yet normalised.

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 
 /// The field of requests and responses that carries the id, which no RFC knows.
@@ -57,33 +57,39 @@ impl fmt::Debug for PublicId {
 /// Makes the ids of one process.
 #[derive(Debug, Default)]
 pub struct Ids {
-    key: RandomState,
-    unnumbered: Cell<u64>,
+    numbered: RandomState,
+    unnumbered: RandomState,
+    refusals: Cell<u64>,
 }
 
 impl Ids {
     /// For a request that has a number of its own. The same number gives the same id.
     pub fn of(&self, number: u64) -> PublicId {
-        self.make(0, number)
+        make(&self.numbered, number)
     }
 
     /// For what is refused before it is a request.
     pub fn next_unnumbered(&self) -> PublicId {
-        let number = self.unnumbered.get();
-        self.unnumbered.set(number.wrapping_add(1));
-        self.make(1, number)
+        let number = self.refusals.get();
+        self.refusals.set(number.wrapping_add(1));
+        make(&self.unnumbered, number)
     }
+}
 
-    fn make(&self, kind: u8, number: u64) -> PublicId {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let half = |half: u8| u128::from(self.key.hash_one((number, kind, half)));
-        let hash = half(0) << 64 | half(1);
-        let mut digits = [0; MADE_BYTES];
-        for (at, digit) in digits.iter_mut().rev().enumerate() {
-            *digit = DIGITS[(hash >> (4 * at)) as usize & 0xf];
-        }
-        PublicId::Made(digits)
+/// Two hashes, of a text and of the same with something after it, tell nothing of each other.
+fn make(key: &RandomState, number: u64) -> PublicId {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut hasher = key.build_hasher();
+    hasher.write_u64(number);
+    let high = hasher.finish();
+    hasher.write_u64(number);
+    let low = hasher.finish();
+    let mut digits = [0; MADE_BYTES];
+    let bytes = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]]);
     }
+    PublicId::Made(digits)
 }
 
 #[cfg(test)]

@@ -74,7 +74,9 @@ impl Backend {
             return Asker { is_trusted: false, origin, name: self.ids.of(id.0) };
         }
         let is_proxy = |address| self.app.trusts(serve, Some(SocketAddr::new(address, 0)));
-        let origin = Origin::find(head.headers.iter(), origin, is_proxy);
+        // A target in absolute form says how it was asked for, unless a field knows better.
+        let scheme = if head.claims_https { http::Scheme::Https } else { head.scheme };
+        let origin = Origin::find(head.headers.iter(), Origin { scheme, ..origin }, is_proxy);
         // Once, and in a form that can stand anywhere.
         let mut given = head.headers.iter().filter(|(name, _)| *name == REQUEST_ID_FIELD);
         let name = given.next().and_then(|(_, value)| PublicId::given(value)).filter(|_| given.next().is_none());
@@ -91,6 +93,9 @@ impl Backend {
         head: &http::RequestHead<'_>,
         now: Instant,
     ) -> Result<Request, Refusal> {
+        if head.claims_https && !asker.is_trusted {
+            return Err(Answer::MISDIRECTED.into());
+        }
         let mut params = Params::new();
         let (component, action, path) = match self.app.lookup(serve, head, &mut params) {
             Lookup::Handler { component, action, path } => (component, action, path),
@@ -154,7 +159,9 @@ fn fields<'a>(
     origin: &Origin<'a>,
     name: &'a PublicId,
 ) -> Vec<Header<'a>> {
-    let passes = |field: &str| (is_trusted || !http::is_of_proxies(field)) && !http::is_request_id(field);
+    // A field that only looks like one of a proxy's is none.
+    let may_say = |field: &str| is_trusted && !field.contains('_');
+    let passes = |field: &str| (may_say(field) || !http::is_of_proxies(field)) && !http::is_request_id(field);
     let mut fields = Vec::with_capacity(head.headers.len() + 1);
     fields.extend(head.headers.iter().filter(|(field, _)| passes(field)));
     if let Some(authority) = origin.authority {

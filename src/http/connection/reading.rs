@@ -109,7 +109,6 @@ impl Connection {
     }
 
     fn read_head(&mut self, now: Instant) -> Progress {
-        let scheme = self.scheme;
         let (Phase::ReadingHead(scan), Some(buffers)) = (&mut self.phase, &mut self.buffers) else {
             return Progress::Waiting;
         };
@@ -140,10 +139,6 @@ impl Connection {
             Ok(head) => head,
             Err(error) => return self.refuse_onward(error, now),
         };
-        // RFC 9110 §7.4: an `https` target that came in the clear must be refused, and a guest must not take it for secured.
-        if head.line.target.scheme.is_some_and(|named| named != scheme) {
-            return self.refuse_onward(RequestError::TargetMisdirected, now);
-        }
         buffers.take(length);
         buffers.request_id = None;
         self.preface = Preface::Impossible;
@@ -284,7 +279,8 @@ pub(in crate::http) fn request_head<'a>(
     RequestHead {
         method: ascii(head.line.method.of(bytes)),
         form: target.form,
-        scheme: target.scheme.unwrap_or(scheme),
+        scheme,
+        claims_https: target.scheme == Some(Scheme::Https) && scheme == Scheme::Http,
         authority: ascii(head.authority.of(bytes)),
         path: if path.is_empty() && target.form == TargetForm::Absolute { "/" } else { path },
         query: target.query.map(|query| ascii(query.of(bytes))),

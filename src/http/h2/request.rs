@@ -30,19 +30,22 @@ pub(super) fn read(
     let bytes = buffers.input.get_mut(..length).ok_or(RequestError::HeadTooLarge)?;
     let mut head = head::parse(whole, bytes, &mut buffers.slots, limits)?;
     head.facts.version = Version::Http2;
+    // What the target of HTTP/1.1 would have named, in absolute form.
+    head.line.target.scheme = named_scheme(parts)?;
     buffers.take(length);
     Ok(head)
+}
+
+/// RFC 9113 §8.3.1: the library demands `:scheme`; another than these leads to no server of HTTP.
+fn named_scheme(parts: &Parts) -> Result<Option<Scheme>, RequestError> {
+    let Some(text) = parts.uri.scheme_str() else { return Ok(None) };
+    let named = [Scheme::Http, Scheme::Https].into_iter().find(|scheme| text.eq_ignore_ascii_case(scheme.as_str()));
+    named.map(Some).ok_or(RequestError::TargetScheme)
 }
 
 fn write(parts: &Parts, has_body: bool, scheme: Scheme, out: &mut Vec<u8>) -> Result<(), RequestError> {
     if parts.method == Method::CONNECT {
         return Err(RequestError::Connect);
-    }
-    // RFC 9110 §7.4: as for an absolute target of HTTP/1.1.
-    match parts.uri.scheme_str().map(|named| (named, named.eq_ignore_ascii_case(scheme.as_str()))) {
-        None | Some((_, true)) => {}
-        Some(("http" | "https", false)) => return Err(RequestError::TargetMisdirected),
-        Some((_, false)) => return Err(RequestError::TargetScheme),
     }
     // RFC 9113 §8.3.1: never a whole URL, which the parser would take for one.
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);

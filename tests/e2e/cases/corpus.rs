@@ -129,9 +129,10 @@ fn seen(response: &Response) -> String {
     notation(line, &fields, &trailers, body)
 }
 
-/// The rows do not tell of these.
+/// The rows do not tell of these, the last three of which are the server's own.
 fn is_beside_the_point(field: &str) -> bool {
-    ["host: ", "content-length: ", "x-request-id: "].iter().any(|name| field.starts_with(name))
+    let fields = ["host: ", "content-length: ", "x-request-id: ", "x-forwarded-for: 127.", "x-forwarded-proto: http"];
+    fields.iter().any(|name| field.starts_with(name))
 }
 
 /// Sends the pieces of all plays, the first of each, then the second, and makes sure that the server has read one before the next.

@@ -91,7 +91,8 @@ impl Outcome {
 
     /// The same without the line in which a guest tells of the id that its request has got.
     pub fn told(&self) -> String {
-        self.text().split_inclusive('\n').filter(|line| !line.starts_with("field x-request-id: ")).collect()
+        let own = ["field x-request-id: ", "field x-forwarded-for: ", "field x-forwarded-proto: "];
+        self.text().split_inclusive('\n').filter(|line| !own.iter().any(|field| line.starts_with(field))).collect()
     }
 
     #[track_caller]

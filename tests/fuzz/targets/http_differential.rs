@@ -45,7 +45,6 @@ const DECIDED: &[RequestError] = &[
     RequestError::TargetUserinfo,
     RequestError::TargetForm,
     RequestError::TargetScheme,
-    RequestError::TargetMisdirected,
     RequestError::Connect,
     // RFC 9112 §3.2: hyper leaves hosts to the application.
     RequestError::HostMissing,

@@ -1,3 +1,4 @@
+/// <reference path="../../../sdk/typescript/rusmd.d.ts" />
 // One fault for each path, and next to them the healthy answers that the tests compare with.
 // Every request gets an instance of its own, so no fault may be seen by the request after it.
 
@@ -16,6 +17,7 @@ const routes: Record<string, Route> = {
   after: () => text("after\n"),
   status: (_request, url) => text("as you wish\n", Number(url.pathname.split("/")[2])),
   headers: (request) => Response.json(Object.fromEntries(request.headers)),
+  peer: (request) => text(`${request.peer}\n`),
   environment: () => Response.json({ ...process.env }),
   echo: (request) => new Response(request.body),
   transform: (request) => new Response(request.body!.pipeThrough(new TransformStream())),

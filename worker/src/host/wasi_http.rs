@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Uri, header, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, uri};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use rusmd_proto::{RequestHead, Scheme};
@@ -30,6 +30,9 @@ pub const INCOMING_HANDLER_02: &str = "wasi:http/incoming-handler@0.2.";
 
 /// What the export's name begins with in 0.3.
 pub const HANDLER_03: &str = "wasi:http/handler@0.3.";
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The request as wasmtime-wasi-http takes it. `Err` says what cannot be expressed there.
 pub fn request(head: &RequestHead<'_>, upload: Upload) -> Result<http::Request<UploadBody>, String> {
@@ -60,7 +63,23 @@ pub fn request(head: &RequestHead<'_>, upload: Upload) -> Result<http::Request<U
     *request.headers_mut() = headers::to_map(&head.headers)?;
     let host = HeaderValue::from_str(authority).map_err(|error| error.to_string())?;
     request.headers_mut().insert(header::HOST, host);
+    tell_client(head, request.headers_mut());
     Ok(request)
+}
+
+/// Says who the client is, and how it has asked, in the fields that frameworks look at: the interface has no other place for an address. They
+/// take the place of what a proxy has written, which is where the supervisor has found the client.
+fn tell_client(head: &RequestHead<'_>, fields: &mut HeaderMap) {
+    let address = head.peer.and_then(|peer| HeaderValue::try_from(peer.ip().to_canonical().to_string()).ok());
+    match address {
+        Some(address) => drop(fields.insert(X_FORWARDED_FOR, address)),
+        None => drop(fields.remove(X_FORWARDED_FOR)),
+    }
+    let scheme = match head.scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
 }
 
 /// Runs a 0.2 component on a fresh instance. What it answers goes to `slot`, long before this ends if the guest likes.

@@ -91,7 +91,8 @@ impl Request {
         &self.parts.authority
     }
 
-    /// The address of the client's connection. A proxy's own address, when there is one in front of the server.
+    /// The client's address: that of the connection, or of whoever is behind the proxies that the manifest trusts; then the port may be
+    /// unknown, and is 0. None for a client of a Unix socket.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.parts.peer.as_deref()?.parse().ok()
     }

@@ -22,7 +22,7 @@ pub const LINES: &[Row] = &[
     ("9112-3.2.2", "GET http://h HTTP/1.1\nHost: h\n\n", "GET / | open"),
     ("9112-3.2.2", "GET http://h?x HTTP/1.1\nHost: h\n\n", "GET /?x | open"),
     ("9112-3.2.2", "GET HTTP://H:80/ HTTP/1.1\nHost: h\n\n", "GET / | open"),
-    ("9110-7.4", "GET https://h/ HTTP/1.1\nHost: h:443\n\n", "421 TargetMisdirected"),
+    ("9110-7.4", "GET https://h/ HTTP/1.1\nHost: h:443\n\n", "421 | open"),
     ("9112-3.2.2", "GET http://[::1]:8080/ HTTP/1.1\nHost: [::1]:8080\n\n", "GET / | open"),
     ("9110-2.5", "GET / HTTP/1.2\nHost: h\n\n", "GET / | open"),
     ("9110-2.5", "GET / HTTP/1.9\nHost: h\n\n", "GET / | open"),
