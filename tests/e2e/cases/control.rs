@@ -69,7 +69,7 @@ fn json(output: &Output) -> Value {
 }
 
 #[track_caller]
-fn status(server: &Server) -> Value {
+pub fn status(server: &Server) -> Value {
     json(&ctl(server, &["status", "--json"]))["status"].take()
 }
 

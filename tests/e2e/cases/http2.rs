@@ -3,8 +3,9 @@
 //! Owns what a client of HTTP/2 may expect. `http2_framing` has what it may not do, `http2_limits` how much and how long.
 
 use nix::sys::signal::Signal;
+use rusmd_e2e::daemon::wait_until_gone;
 use rusmd_e2e::http2::{self, DATA, End, GOAWAY, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE};
-use rusmd_e2e::{Authority, Client, Http2, Server, Setup};
+use rusmd_e2e::{Authority, Client, Daemon, Http2, Server, Setup};
 use rustls::version::{TLS12, TLS13};
 
 use crate::common::{Form, HELLO};
@@ -310,6 +311,39 @@ fn a_reload_changes_nothing_for_a_connection_and_what_it_asks_for() {
 }
 
 #[test]
+fn an_upgrade_says_goaway_and_the_old_process_answers_what_it_has() {
+    let daemon = Daemon::new("wasi-faults");
+    daemon.start();
+    let mut client = Http2::connect(daemon.address());
+    client.get(1, "/sleep?ms=1000");
+    client.ping();
+    let old = daemon.running_pid();
+    daemon.signal(Signal::SIGUSR2);
+    assert_eq!(http2::code(&client.frame_of_kind(GOAWAY).payload[4..]), NO_ERROR);
+    let mut next = Http2::connect(daemon.address());
+    next.get(1, "/hello");
+    assert_eq!(next.outcome(1).status(), 200);
+    client.outcome(1).assert(200, "slept\n");
+    assert!(matches!(client.end(), End::Closed | End::Goaway(NO_ERROR)));
+    wait_until_gone(&[old]);
+    daemon.stop_by(Signal::SIGTERM);
+}
+
+#[test]
+fn a_header_of_the_proxy_protocol_may_stand_before_the_preface() {
+    let server = Setup::new()
+        .routes(&[("/show", "faults#show")])
+        .listener_line("proxy-protocol = true\ntrusted-proxies = [\"127.0.0.1\"]")
+        .start();
+    let mut client = Http2::connect_silent(server.address());
+    client.send_bytes(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 80\r\n");
+    client.greet();
+    client.get(1, "/show");
+    let text = client.outcome(1).text();
+    assert!(text.contains("peer Some(192.0.2.7:4711)"), "{text}");
+}
+
+#[test]
 fn the_log_and_the_metrics_name_the_version() {
     let server = Form::Handlers.setup().log("access", "\"access.log\"").server("admin", "\"127.0.0.1:0\"").start();
     let mut client = Http2::connect(server.address());
@@ -320,4 +354,6 @@ fn the_log_and_the_metrics_name_the_version() {
         let log = server.read("access.log");
         log.contains("\"GET /hello HTTP/2.0\" 200") && log.contains("\"GET /hello HTTP/1.1\" 200")
     });
+    let totals: serde_json::Value = crate::control::status(&server)["totals"].take();
+    assert_eq!((&totals["versions"]["HTTP/2.0"], &totals["connections_http2"]), (&1.into(), &1.into()), "{totals}");
 }
