@@ -287,6 +287,17 @@ impl App {
         serve.is_some_and(|serve| serve.trusted_proxies.contain(peer))
     }
 
+    /// Whether this peer of a `[[serve]]` may say what its requests are called: proxies where there are some, and everybody where there are none,
+    /// for a name proves nothing.
+    pub fn lets_name(&self, serve: usize, peer: Option<SocketAddr>) -> bool {
+        let has_proxies = self
+            .config
+            .serves
+            .get(serve)
+            .is_some_and(|serve| serve.proxy_protocol || !serve.trusted_proxies.is_empty());
+        !has_proxies || self.trusts(serve, peer)
+    }
+
     /// What this `[[serve]]` compresses, if anything.
     pub fn compression(&self, serve: usize) -> Option<&Policy> {
         self.config.serves.get(serve).map(|serve| &serve.compression).filter(|policy| policy.is_on())

@@ -61,7 +61,7 @@ impl Backend {
         Ok((id, name))
     }
 
-    /// Who asks, and what everybody calls this request: the peer of the connection, unless that is trusted and says otherwise.
+    /// Who asks: the peer of the connection, unless that is trusted and says otherwise.
     fn asker<'a>(
         &self,
         id: RequestId,
@@ -70,17 +70,22 @@ impl Backend {
         head: &http::RequestHead<'a>,
     ) -> Asker<'a> {
         let origin = Origin { peer, scheme: head.scheme, authority: None };
+        let name = self.name(id, serve, peer, head);
         if !self.app.trusts(serve, peer) {
-            return Asker { is_trusted: false, origin, name: self.ids.of(id.0) };
+            return Asker { is_trusted: false, origin, name };
         }
         let is_proxy = |address| self.app.trusts(serve, Some(SocketAddr::new(address, 0)));
         // A target in absolute form says how it was asked for, unless a field knows better.
         let scheme = if head.claims_https { http::Scheme::Https } else { head.scheme };
         let origin = Origin::find(head.headers.iter(), Origin { scheme, ..origin }, is_proxy);
-        // Once, and in a form that can stand anywhere.
+        Asker { is_trusted: true, origin, name }
+    }
+
+    /// What everybody calls this request: as the client says, if it may, once and in a form that can stand anywhere; else by a name that is made.
+    fn name(&self, id: RequestId, serve: usize, peer: Option<SocketAddr>, head: &http::RequestHead<'_>) -> PublicId {
         let mut given = head.headers.iter().filter(|(name, _)| *name == REQUEST_ID_FIELD);
-        let name = given.next().and_then(|(_, value)| PublicId::given(value)).filter(|_| given.next().is_none());
-        Asker { is_trusted: true, origin, name: name.unwrap_or_else(|| self.ids.of(id.0)) }
+        let name = given.next().filter(|_| given.next().is_none() && self.app.lets_name(serve, peer));
+        name.and_then(|(_, value)| PublicId::given(value)).unwrap_or_else(|| self.ids.of(id.0))
     }
 
     /// Makes a request of a head, unless it is answered at once.

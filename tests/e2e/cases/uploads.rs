@@ -159,6 +159,16 @@ fn hold(server: &Server) -> Client {
     client
 }
 
+/// Until the guests have taken what they were sent, and their clients have been still for a while.
+#[track_caller]
+fn stand_still(server: &Server) {
+    let stopwatch = wait::Stopwatch::start();
+    wait::until("it stands still", || {
+        server.barrier();
+        stopwatch.elapsed() > Duration::from_millis(500)
+    });
+}
+
 #[track_caller]
 fn let_go(mut client: Client) {
     client.send("x");
@@ -168,7 +178,9 @@ fn let_go(mut client: Client) {
 #[test]
 fn a_client_that_holds_a_worker_loses_it_when_others_wait_and_only_then() {
     let server = start_two();
-    let (mut first, second) = (hold(&server), hold(&server));
+    let mut first = hold(&server);
+    stand_still(&server);
+    let second = hold(&server);
     // Nobody is free, and somebody waits: the one that has stood still for longer has to go, and the other may stay.
     server.get("/hello").assert(200, "hello world\n");
     assert_eq!(first.response().status(), 408);
@@ -192,11 +204,7 @@ fn a_client_that_stands_still_while_nobody_waits_keeps_its_worker() {
 fn the_last_free_worker_is_not_for_another_upload_while_one_stands_still() {
     let server = start_two();
     let mut still = hold(&server);
-    let stopwatch = wait::Stopwatch::start();
-    wait::until("it stands still", || {
-        server.barrier();
-        stopwatch.elapsed() > Duration::from_millis(500)
-    });
+    stand_still(&server);
     let next = hold(&server);
     // The worker that is left is for this one, though the upload came first.
     server.get("/hello").assert(200, "hello world\n");
