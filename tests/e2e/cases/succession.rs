@@ -244,7 +244,7 @@ fn what_is_asked_for_during_a_reload_or_an_upgrade_follows_it() {
         .replace_program(format!("#!/bin/sh\nuntil [ -e {} ]; do sleep 0.05; done\nexit 3\n", go.display()).as_bytes());
     let pid = daemon.running_pid();
     daemon.signal(Signal::SIGUSR2);
-    daemon.wait_for_line("main.log", &["starts as process"]);
+    wait::until("the slow one starts", || daemon.read("main.log").matches("starts as process").count() == 2);
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for_line("main.log", &["reload", "this one follows it"]);
     daemon.signal(Signal::SIGUSR2);
