@@ -142,6 +142,23 @@ impl App {
         self.diagnostics.failings()
     }
 
+    /// Why no request at all would get anything but 500, if that is so. Components that are skipped have taken a template down.
+    pub fn serves_nothing(&self, skipped: &[u16]) -> Option<String> {
+        let is_dead = |destination: &Destination| match destination {
+            Destination::Component(place) => skipped.contains(place),
+            Destination::Directory => false,
+            Destination::Broken => true,
+        };
+        let mut all = self.destinations.iter().flatten().peekable();
+        if all.peek().is_none() || !all.all(is_dead) {
+            return None;
+        }
+        let killers = skipped.iter().filter_map(|place| self.component_name(*place));
+        let killers = killers.map(|name| format!("component `{name}` ends or stops the process that loads it"));
+        let reasons: Vec<String> = self.failings().chain(killers).collect();
+        Some(format!("nothing of {} can be served: {}", self.config.manifest.display(), reasons.join("; ")))
+    }
+
     /// Why a component of the manifest cannot be served, if it cannot.
     pub fn unloadable(&self, component: usize) -> Option<String> {
         let name = &self.config.components.get(component)?.name;

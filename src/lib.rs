@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! main → run ─┬→ cli, config        arguments and manifest → a valid configuration
+//!             ├→ birth              by which names this program was started, for an upgrade
 //!             ├→ compile, app       components compiled; who answers which request
 //!             ├→ check              `rusmd check`
 //!             ├→ daemon             verdict about the start, pidfile, service manager, inherited sockets
@@ -28,6 +29,7 @@ pub mod answer;
 pub mod app;
 pub mod assets;
 pub mod bind;
+pub mod birth;
 pub mod blame;
 pub mod check;
 pub mod cli;

@@ -2,33 +2,34 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::app::App;
 use crate::bind::{self, BindError, Bound};
+use crate::birth::Birth;
 use crate::cli::{Command, Failure};
 use crate::compile::{self, CompileError};
 use crate::config::{self, Address, Config, Diagnostics, Loaded, Overrides, Purpose, Server};
 use crate::control::render::Look;
 use crate::control::{ClientError, Order, client};
 use crate::daemon::{self, Daemon, Detached, Inherited, InheritedError, Notify, Pidfile, PidfileError};
-use crate::handover::{Estate, Handover};
+use crate::handover::{self, Estate, Handover, Message};
 use crate::logs::{Logs, LogsError};
-use crate::reactor::{Footprint, Origin, Parts, Reactor, ReactorError, Settings};
+use crate::reactor::{Footprint, Origin, Parts, Predecessor, Reactor, ReactorError, Settings};
 use crate::{check, sys};
 
 /// Runs a command to its end.
 pub fn run(command: Command) -> ExitCode {
     sys::keep_ended_children();
     if let Err(source) = sys::keep_descriptors_to_ourselves() {
-        return conclude(Err(RunError::system("list the open descriptors", source)), None);
+        return conclude(Err(RunError::system("list the open descriptors", source)), |_, _| false);
     }
     match &command {
         Command::Serve(overrides) => start(overrides, false),
         Command::Daemon(overrides) => start(overrides, true),
-        Command::Check(overrides) => conclude(check(overrides), None),
-        Command::Control(order) => conclude(control(order), None),
+        Command::Check(overrides) => conclude(check(overrides), |_, _| false),
+        Command::Control(order) => conclude(control(order), |_, _| false),
     }
 }
 
@@ -36,12 +37,14 @@ pub fn run(command: Command) -> ExitCode {
 fn start(overrides: &Overrides, as_daemon: bool) -> ExitCode {
     let inherited = match Inherited::from_environment() {
         Ok(inherited) => inherited,
-        Err(error) => return conclude(Err(RunError::Inherited(error)), None),
+        Err(error) => return conclude(Err(RunError::Inherited(error)), |_, _| false),
     };
     let predecessor = match Handover::from_environment() {
         Ok(predecessor) => predecessor,
-        Err(source) => return conclude(Err(RunError::system("take over from another rusmd", source)), None),
+        Err(source) => return conclude(Err(RunError::system("take over from another rusmd", source)), |_, _| false),
     };
+    // Who is told of a failure, even after the handover has gone its way.
+    let to_tell = predecessor.as_ref().and_then(|predecessor| predecessor.try_clone().ok());
     // Who takes over from a daemon is one already.
     let leaves_parent = as_daemon && predecessor.is_none();
     let verdict = match leaves_parent.then(daemon::detach).transpose() {
@@ -50,23 +53,32 @@ fn start(overrides: &Overrides, as_daemon: bool) -> ExitCode {
         }
         Ok(Some(Detached::Daemon(verdict))) => Some(verdict),
         Ok(None) => None,
-        Err(source) => return conclude(Err(RunError::system("become a daemon", source)), None),
+        Err(source) => return conclude(Err(RunError::system("become a daemon", source)), |_, _| false),
     };
     let mut daemon = Daemon::new(verdict, as_daemon, Notify::from_environment());
     let result = serve(overrides, inherited, predecessor, &mut daemon);
-    conclude(result, Some(&mut daemon))
+    conclude(result, |error, failure| match &to_tell {
+        Some(predecessor) => tell_reason(error, predecessor),
+        None => daemon.handle_failure(&error.to_text(io::stderr().is_terminal()), failure),
+    })
 }
 
-/// Tells a failure to whoever waits for the start, or else on the standard error.
-fn conclude(result: Result<(), RunError>, daemon: Option<&mut Daemon>) -> ExitCode {
+/// Tells a failure to whoever waits for the start, as `tell` does unless there is nobody, or else on the standard error.
+fn conclude(result: Result<(), RunError>, tell: impl FnOnce(&RunError, Failure) -> bool) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     let failure = error.failure();
-    let text = error.to_string();
-    if !daemon.is_some_and(|daemon| daemon.handle_failure(&text, failure)) {
+    if !tell(&error, failure) {
         // A closed standard error leaves only the exit code to tell it by.
-        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = io::stderr().write_all(error.to_text(io::stderr().is_terminal()).as_bytes());
     }
     failure.into()
+}
+
+/// Tells the process that this one was to take over from, which logs it; false if that is gone.
+fn tell_reason(error: &RunError, predecessor: &Handover) -> bool {
+    let text = error.to_text(false);
+    let reason = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    predecessor.send(&Message::Failed(handover::cut(reason, handover::REASON_BYTES_MAX).to_owned()), &[]).is_ok()
 }
 
 fn serve(
@@ -77,14 +89,15 @@ fn serve(
 ) -> Result<(), RunError> {
     sys::give_back_large_blocks();
     let held = sys::reserve_worker_descriptors().map_err(|source| RunError::system("open /dev/null", source))?;
-    let directory = std::env::current_dir().map_err(|source| RunError::system("find the working directory", source))?;
-    let program = std::env::current_exe().map_err(|source| RunError::system("find this program's file", source))?;
+    let birth = Birth::of_this_process();
+    let Birth { program, directory } =
+        birth.map_err(|source| RunError::system("find the working directory and this program", source))?;
     let (loaded, overrides) = load_at_home(overrides)?;
     let mut logs = start_logs(&loaded.config.log)?;
     let is_successor = predecessor.is_some();
-    let estate = predecessor.as_ref().map(Handover::receive_estate).transpose();
-    let Estate { listeners, socket_files, pidfile, control } =
-        estate.map_err(|source| RunError::system("take over from another rusmd", source))?.unwrap_or_default();
+    let Estate { listeners, socket_files, pidfile, control, failings } = receive_estate(predecessor.as_ref())
+        .map_err(|source| RunError::system("take over from another rusmd", source))?;
+    let predecessor = predecessor.map(|link| Predecessor::new(link, failings));
     if is_successor {
         let named = listeners.into_iter().map(|(fd, address)| (fd, address.to_string()));
         inherited = Inherited::new(named).map_err(RunError::Inherited)?;
@@ -95,7 +108,7 @@ fn serve(
             None => Pidfile::lock(path).map_err(RunError::Pidfile)?,
         });
     }
-    let (app, worker_binary) = prepare(loaded)?;
+    let (app, worker_binary) = prepare(loaded, Some(&program))?;
     let (bound, admin) = bind_all(app.config(), &mut inherited, is_successor)?;
     let settings = Settings::of(app.config(), worker_binary.clone());
     let origin = Origin { overrides, worker_binary, program, directory };
@@ -105,6 +118,14 @@ fn serve(
     reactor.run()?;
     drop(held);
     Ok(())
+}
+
+/// What a predecessor leaves, if there is one. It is told that all has come, for a program that is something else would wait for ever.
+fn receive_estate(predecessor: Option<&Handover>) -> io::Result<Estate> {
+    let Some(predecessor) = predecessor else { return Ok(Estate::default()) };
+    let estate = predecessor.receive_estate()?;
+    predecessor.send(&Message::Loading, &[])?;
+    Ok(estate)
 }
 
 /// Loads the manifest, and makes of this process what it says a process of rusmd is: before it makes any file.
@@ -131,16 +152,17 @@ fn check(overrides: &Overrides) -> Result<(), RunError> {
     let loaded = load(overrides, Purpose::Check)?;
     // What the manifest says of logs is for a server.
     let logs = start_logs(&config::Log { level: loaded.config.log.level, ..config::Log::default() })?;
-    let (mut app, worker_binary) = prepare(loaded)?;
+    let (mut app, worker_binary) = prepare(loaded, None)?;
     let kinds = check::load_components(&mut app, &worker_binary).map_err(RunError::Check)?;
     drop((held, logs));
     // A closed standard output leaves the exit code.
     let told = format!("{}\n{}", check::describe(&app, &kinds), Footprint::of(app.config()));
     let _ = io::stdout().write_all(told.as_bytes());
     if app.diagnostics().has_errors(Purpose::Check) {
-        return Err(RunError::manifest(app.diagnostics(), Purpose::Check));
+        return Err(RunError::manifest(app.diagnostics().clone(), Purpose::Check));
     }
-    let _ = io::stderr().write_all(render(app.diagnostics(), Purpose::Check).as_bytes());
+    let warnings = app.diagnostics().render(Purpose::Check, io::stderr().is_terminal());
+    let _ = io::stderr().write_all(warnings.as_bytes());
     Ok(())
 }
 
@@ -158,7 +180,7 @@ fn control(order: &Order) -> Result<(), RunError> {
 }
 
 fn load(overrides: &Overrides, purpose: Purpose) -> Result<Loaded, RunError> {
-    config::load(overrides).map_err(|diagnostics| RunError::manifest(&diagnostics, purpose))
+    config::load(overrides).map_err(|diagnostics| RunError::manifest(diagnostics, purpose))
 }
 
 /// The manifest's level holds for everything; `RUST_LOG` can say more or less for a part.
@@ -166,20 +188,24 @@ fn start_logs(config: &config::Log) -> Result<Logs, RunError> {
     Logs::start(config, std::env::var("RUST_LOG").ok()).map_err(RunError::Logs)
 }
 
-fn prepare(loaded: Loaded) -> Result<(App, PathBuf), RunError> {
+/// `program` is the path by which this program was started, if it matters.
+fn prepare(loaded: Loaded, program: Option<&Path>) -> Result<(App, PathBuf), RunError> {
     let worker_binary = match &loaded.config.worker_bin {
         Some(path) => path.clone(),
-        None => beside_this_program("rusmd-worker")?,
+        None => beside_this_program("rusmd-worker", program)?,
     };
     let sources = loaded.config.components.iter().map(|component| component.source.clone()).collect();
     let artifacts = compile::compile(&worker_binary, &loaded.config.server.cache_dir, sources)?;
     Ok((App::new(loaded, artifacts), worker_binary))
 }
 
-fn beside_this_program(name: &str) -> Result<PathBuf, RunError> {
+/// Beside this program's own file first, whatever links lead to it: after a link was switched, its new place has the worker of another release,
+/// which is its successor's.
+fn beside_this_program(name: &str, program: Option<&Path>) -> Result<PathBuf, RunError> {
     let here = std::env::current_exe().map_err(|source| RunError::system("find this program's file", source))?;
     let path = here.with_file_name(name);
-    if path.is_file() { Ok(path) } else { Err(RunError::NoWorkerBinary { path }) }
+    let places = std::iter::once(path.clone()).chain(program.map(|program| program.with_file_name(name)));
+    places.into_iter().find(|path| path.is_file()).ok_or(RunError::NoWorkerBinary { path })
 }
 
 /// Listens on every address of the manifest, for clients and for administrators, on inherited sockets where there are any.
@@ -211,15 +237,13 @@ fn bind_all(
     Ok((bound.collect::<Result<_, _>>()?, admin))
 }
 
-fn render(diagnostics: &Diagnostics, purpose: Purpose) -> String {
-    diagnostics.render(purpose, io::stderr().is_terminal())
-}
-
 /// Why rusmd ends with a failure.
 #[derive(Debug)]
 enum RunError {
-    /// The findings, rendered.
-    Manifest(String),
+    Manifest {
+        findings: Box<Diagnostics>,
+        purpose: Purpose,
+    },
     NoWorkerBinary {
         path: PathBuf,
     },
@@ -249,8 +273,16 @@ enum RunError {
 }
 
 impl RunError {
-    fn manifest(diagnostics: &Diagnostics, purpose: Purpose) -> RunError {
-        RunError::Manifest(render(diagnostics, purpose))
+    fn manifest(findings: Diagnostics, purpose: Purpose) -> RunError {
+        RunError::Manifest { findings: Box::new(findings), purpose }
+    }
+
+    /// All that is to be told, with the next step.
+    fn to_text(&self, is_styled: bool) -> String {
+        match self {
+            RunError::Manifest { findings, purpose } => findings.render(*purpose, is_styled),
+            error => error.to_string(),
+        }
     }
 
     fn system(what: &'static str, source: io::Error) -> RunError {
@@ -259,7 +291,7 @@ impl RunError {
 
     fn failure(&self) -> Failure {
         match self {
-            RunError::Manifest(_) => Failure::Config,
+            RunError::Manifest { .. } => Failure::Config,
             RunError::NoWorkerBinary { .. }
             | RunError::NotRoot
             | RunError::Directory { .. }
@@ -289,7 +321,7 @@ impl RunError {
             }
             RunError::Pidfile(PidfileError::Held { .. }) => Some("stop that one first, or name another pidfile"),
             RunError::Control(error) => error.hint(),
-            RunError::Manifest(_)
+            RunError::Manifest { .. }
             | RunError::Refused { .. }
             | RunError::Directory { .. }
             | RunError::Inherited(_)
@@ -307,7 +339,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chain = crate::reactor::chain;
         match self {
-            RunError::Manifest(findings) => return f.write_str(findings),
+            RunError::Manifest { findings, purpose } => return f.write_str(&findings.render(*purpose, false)),
             RunError::NoWorkerBinary { path } => write!(f, "error: there is no {}", path.display())?,
             RunError::NotRoot => f.write_str("error: only root can run workers as another user or group")?,
             RunError::Directory { path, source } => write!(f, "error: cannot go to {}: {source}", path.display())?,

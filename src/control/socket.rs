@@ -51,7 +51,8 @@ pub struct ConnectionKey {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct ControlSocket {
-    listener: UnixListener,
+    /// Until another supervisor has it.
+    listener: Option<UnixListener>,
     path: PathBuf,
     file: SocketFile,
     uid: u32,
@@ -168,7 +169,7 @@ impl ControlSocket {
 
     fn new(listener: StdUnixListener, path: &Path, file: SocketFile) -> ControlSocket {
         ControlSocket {
-            listener: UnixListener::from_std(listener),
+            listener: Some(UnixListener::from_std(listener)),
             path: path.to_owned(),
             file,
             uid: nix::unistd::geteuid().as_raw(),
@@ -184,6 +185,11 @@ impl ControlSocket {
         &self.path
     }
 
+    /// The listening socket, unless another supervisor has it.
+    pub fn listener(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(AsFd::as_fd)
+    }
+
     /// Begins to accept. `connection` makes the token of a connection from its place, which is below [`CONNECTIONS_MAX`].
     ///
     /// # Errors
@@ -191,15 +197,16 @@ impl ControlSocket {
     /// The poll does not take it.
     pub fn register(&mut self, registry: &Registry, listener: Token, connection: fn(usize) -> Token) -> io::Result<()> {
         self.connection_token = connection;
-        registry.register(&mut self.listener, listener, Interest::READABLE)
+        self.listener.as_mut().map_or(Ok(()), |socket| registry.register(socket, listener, Interest::READABLE))
     }
 
     /// Accepts no more: another supervisor has this socket now, or this one ends. Replies that are owed can still be given.
     pub fn stop_accepting(&mut self, registry: &Registry) {
-        if self.accepting != Accepting::Stopped {
-            self.accepting = Accepting::Stopped;
+        self.accepting = Accepting::Stopped;
+        // Closed: while any process has it, whoever starts where none serves any more would take it for a server's.
+        if let Some(mut listener) = self.listener.take() {
             // It was not registered if the server has never served; nothing is accepted either way.
-            let _ = registry.deregister(&mut self.listener);
+            let _ = registry.deregister(&mut listener);
         }
     }
 
@@ -220,7 +227,8 @@ impl ControlSocket {
             if self.accepting != Accepting::Ready {
                 return;
             }
-            match self.listener.accept() {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
                 Ok((stream, _)) => self.admit(stream, registry, now),
                 Err(error) => self.handle_accept_error(&error, now),
             }
@@ -334,12 +342,6 @@ impl ControlSocket {
 }
 
 /// The listening socket, to be handed to the next supervisor.
-impl AsFd for ControlSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
-    }
-}
-
 impl Connection {
     fn deadline(&self) -> Option<Instant> {
         match self.state {

@@ -17,7 +17,7 @@ const ATTEMPTS_MAX: u32 = 16;
 /// Most bytes of what is taken for a pid.
 const PID_BYTES_MAX: usize = 32;
 
-/// A pidfile that is locked by this process, and perhaps by one that shares the descriptor. Removed on drop if it is still this process's.
+/// A pidfile that is locked by this process, and until an upgrade is over by a second one that shares the descriptor. Removed on drop if it is still this process's.
 #[derive(Debug)]
 pub struct Pidfile {
     file: File,
@@ -37,6 +37,11 @@ pub enum PidfileError {
         path: PathBuf,
     },
     System {
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// The pid finds no room in it.
+    Unwritable {
         path: PathBuf,
         source: io::Error,
     },
@@ -77,11 +82,19 @@ impl Pidfile {
     }
 
     /// Says whose it is.
-    pub fn write(&self, pid: u32) -> io::Result<()> {
+    pub fn write(&self, pid: u32) -> Result<(), PidfileError> {
         let text = format!("{pid}\n");
         // One write at a time: whoever reads meanwhile finds one of the two pids, and perhaps the end of a longer one on a line of its own.
-        self.file.write_all_at(text.as_bytes(), 0)?;
-        self.file.set_len(text.len() as u64)
+        let written = self.file.write_all_at(text.as_bytes(), 0).and_then(|()| self.file.set_len(text.len() as u64));
+        written.map_err(|source| PidfileError::Unwritable { path: self.path.clone(), source })
+    }
+
+    /// Says so again, if somebody who shares the lock has said otherwise.
+    pub fn reclaim(&self, pid: u32) -> Result<(), PidfileError> {
+        match Content::read(&self.file) {
+            Ok(Content::Pid(there)) if there == pid => Ok(()),
+            Ok(Content::Pid(_) | Content::Empty | Content::Other) | Err(_) => self.write(pid),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -174,6 +187,7 @@ impl fmt::Display for PidfileError {
                 write!(f, "{} has something else than a pid in it, and is left alone", path.display())
             }
             PidfileError::System { path, .. } => write!(f, "cannot make the pidfile {}", path.display()),
+            PidfileError::Unwritable { path, .. } => write!(f, "cannot write the pid to {}", path.display()),
         }
     }
 }
@@ -181,7 +195,7 @@ impl fmt::Display for PidfileError {
 impl std::error::Error for PidfileError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            PidfileError::System { source, .. } => Some(source),
+            PidfileError::System { source, .. } | PidfileError::Unwritable { source, .. } => Some(source),
             PidfileError::Held { .. } | PidfileError::NoPidfile { .. } => None,
         }
     }
@@ -256,6 +270,9 @@ mod tests {
         let handed = old.as_fd().try_clone_to_owned().expect("descriptors are not exhausted");
         let new = Pidfile::from_fd(handed, path.clone());
         // Stands for the pid of the successor, which is another process.
+        new.write(4_000_000_000).expect("there is room");
+        old.reclaim(std::process::id()).expect("there is room");
+        assert_eq!(content(&path), format!("{}\n", std::process::id()), "a successor that has failed leaves it");
         new.write(4_000_000_000).expect("there is room");
         drop(old);
         assert_eq!(content(&path), "4000000000\n");

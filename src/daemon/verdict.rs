@@ -58,12 +58,16 @@ impl Starter {
 }
 
 impl Verdict {
-    /// Requests are served.
+    /// Requests are served. `trouble` is what whoever sees the parent's standard error should know all the same.
     ///
     /// # Errors
     ///
     /// The parent is gone: whoever started this has given it up meanwhile.
-    pub fn serves(mut self) -> io::Result<()> {
+    pub fn serves(mut self, trouble: Option<&str>) -> io::Result<()> {
+        if let Some(trouble) = trouble {
+            // Told or not, it serves.
+            let _ = writeln!(self.console, "rusmd: {trouble}");
+        }
         self.pipe.write_all(&[SERVES])
     }
 
@@ -88,8 +92,13 @@ mod tests {
 
     #[test]
     fn the_parent_exits_as_the_daemon_says() {
-        let (starter, verdict, _) = pair();
-        verdict.serves().expect("the parent is there");
+        let (starter, verdict, mut console) = pair();
+        verdict.serves(Some("the log is full")).expect("the parent is there");
+        let mut shown = String::new();
+        console.read_to_string(&mut shown).expect("it is text");
+        assert_eq!((starter.wait(), shown.as_str()), (None, "rusmd: the log is full\n"));
+        let (starter, verdict, _console) = pair();
+        verdict.serves(None).expect("the parent is there");
         assert_eq!(starter.wait(), None);
         for failure in [Failure::Runtime, Failure::Usage, Failure::Config] {
             let (starter, verdict, mut console) = pair();
@@ -108,6 +117,6 @@ mod tests {
         assert_eq!(starter.wait(), Some(Failure::Runtime));
         let (starter, verdict, _) = pair();
         drop(starter);
-        assert!(verdict.serves().is_err());
+        assert!(verdict.serves(None).is_err());
     }
 }

@@ -20,6 +20,8 @@ pub struct MainLog {
 struct Shared {
     logger: RwLock<env_logger::Logger>,
     sink: Arc<Mutex<Sink>>,
+    /// Why it cannot be written at present, if that has been told.
+    trouble: Mutex<Option<String>>,
 }
 
 impl MainLog {
@@ -27,7 +29,7 @@ impl MainLog {
     pub fn open(place: Place, level: LevelFilter, filters: Option<&str>) -> io::Result<MainLog> {
         let sink = Arc::new(Mutex::new(Sink::open(place)?));
         let logger = RwLock::new(logger(&sink, level, filters));
-        Ok(MainLog { shared: Arc::new(Shared { logger, sink }) })
+        Ok(MainLog { shared: Arc::new(Shared { logger, sink, trouble: Mutex::default() }) })
     }
 
     /// Has everything that is logged in this process go here. Without effect when there is a logger already, as in tests.
@@ -70,6 +72,11 @@ impl MainLog {
         self.sink().next_deadline(now)
     }
 
+    /// Why it cannot be written at present, if it has been tried.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn max_level(&self) -> LevelFilter {
         self.shared.logger.read().unwrap_or_else(PoisonError::into_inner).filter()
     }
@@ -86,6 +93,8 @@ impl MainLog {
         };
         let Some(report) = report else { return };
         let text = report.describe("the log", &place);
+        let is_failing = matches!(report, Report::Failing(_));
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = is_failing.then(|| text.clone());
         match report {
             Report::Failing(_) => complain(&text, &place),
             Report::Recovered { .. } => {

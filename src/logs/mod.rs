@@ -71,6 +71,11 @@ impl Logs {
         self.access.is_on()
     }
 
+    /// Why the main log cannot be written at present, if its first lines have met that.
+    pub fn trouble(&self) -> Option<String> {
+        self.main.trouble()
+    }
+
     /// Adds a line to the access log.
     pub fn push(&mut self, entry: &AccessEntry<'_>) {
         self.access.push(entry);

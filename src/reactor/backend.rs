@@ -196,6 +196,11 @@ impl Backend {
         self.pool.alive() + usize::from(self.template.is_running())
     }
 
+    /// Components that cannot even be tried: they have taken templates down.
+    pub fn skipped(&self) -> &[u16] {
+        self.template.skipped()
+    }
+
     /// A worker has been ready: the server can serve.
     pub fn is_proven(&self) -> bool {
         self.proven

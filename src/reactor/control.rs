@@ -1,7 +1,7 @@
 //! The operator's side of the loop: commands of the control socket are carried out and answered here.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::control::{Command, ConnectionKey, ControlSocket, Reply};
 
 use super::clock::Clock;
 use super::reload::Verdict;
+use super::renewal::Renewal;
 use super::signals::Stop;
 use super::source::Source;
 use super::{Phase, Reactor, report};
@@ -41,7 +42,10 @@ enum Standing {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Awaited {
     Reload,
+    /// The reload that follows what is in progress.
+    NextReload,
     Upgrade,
+    NextUpgrade,
     /// That many workers are ready.
     Workers(usize),
 }
@@ -120,7 +124,7 @@ impl Control {
 
     /// What a successor takes over.
     pub fn inheritance(&self) -> Option<(BorrowedFd<'_>, PathBuf)> {
-        self.socket.as_ref().map(|socket| (socket.as_fd(), socket.path().to_owned()))
+        self.socket.as_ref().and_then(|socket| Some((socket.listener()?, socket.path().to_owned())))
     }
 
     /// A successor has it now.
@@ -142,6 +146,22 @@ impl Control {
         if let Some(socket) = &self.socket {
             self.waiting.retain(|(key, _)| socket.is_awaited(*key));
         }
+    }
+
+    /// What was to follow begins now.
+    pub fn promote(&mut self, renewal: Renewal) {
+        let (from, to) = match renewal {
+            Renewal::Reload => (Awaited::NextReload, Awaited::Reload),
+            Renewal::Upgrade => (Awaited::NextUpgrade, Awaited::Upgrade),
+        };
+        for (_, awaited) in self.waiting.iter_mut().filter(|(_, awaited)| *awaited == from) {
+            *awaited = to;
+        }
+    }
+
+    /// Answers all who wait for what was to follow, and does not.
+    pub fn settle_queued(&mut self, reply: &Reply, now: Instant) {
+        self.settle(|awaited| matches!(awaited, Awaited::NextReload | Awaited::NextUpgrade), reply, now);
     }
 
     /// Answers all who wait for this.
@@ -199,11 +219,13 @@ impl Reactor<'_> {
                 return self.control.waiting.push((key, Awaited::Workers(workers)));
             }
             Command::Reload => {
-                self.control.waiting.push((key, Awaited::Reload));
+                let awaited = if self.is_renewing() { Awaited::NextReload } else { Awaited::Reload };
+                self.control.waiting.push((key, awaited));
                 return self.begin_reload(now);
             }
             Command::Upgrade => {
-                self.control.waiting.push((key, Awaited::Upgrade));
+                let awaited = if self.is_renewing() { Awaited::NextUpgrade } else { Awaited::Upgrade };
+                self.control.waiting.push((key, awaited));
                 return self.begin_upgrade(now);
             }
         };

@@ -26,12 +26,14 @@ mod listeners;
 mod neighbours;
 mod open;
 mod reload;
+mod renewal;
 mod reply;
 mod report;
 mod settings;
 mod signals;
 mod source;
 mod status;
+mod succession;
 mod template;
 mod upgrade;
 mod uploads;
@@ -50,8 +52,7 @@ use crate::app::App;
 use crate::bind::Bound;
 use crate::config::Server;
 use crate::control::counters::Counters;
-use crate::daemon::Daemon;
-use crate::handover::Handover;
+use crate::daemon::{Daemon, PidfileError};
 use crate::http;
 use crate::logs::Logs;
 
@@ -63,9 +64,11 @@ use generation::{Generations, Progress};
 use listeners::Listeners;
 pub use reload::Origin;
 use reload::Reload;
+use renewal::Queued;
 pub use report::chain;
 pub use settings::Settings;
 use source::Source;
+pub use succession::Predecessor;
 use template::TemplateEnd;
 use upgrade::Upgrade;
 
@@ -108,7 +111,7 @@ pub struct Parts<'d> {
     pub settings: Settings,
     pub origin: Origin,
     /// The supervisor that this one takes over from.
-    pub predecessor: Option<Handover>,
+    pub predecessor: Option<Predecessor>,
     /// Its control socket.
     pub control: Option<(OwnedFd, PathBuf)>,
     pub daemon: &'d mut Daemon,
@@ -126,7 +129,8 @@ pub struct Reactor<'d> {
     phase: Phase,
     reload: Option<Reload>,
     upgrade: Option<Upgrade>,
-    predecessor: Option<Handover>,
+    queued: Queued,
+    predecessor: Option<Predecessor>,
     /// Files of Unix sockets that are the predecessor's until this process serves.
     socket_files: Vec<PathBuf>,
     /// What a reload changes nothing of is as the first manifest has it.
@@ -161,6 +165,12 @@ pub enum ReactorError {
     NoWorker {
         reason: String,
     },
+    /// It would serve nothing, or less than the one that it was to take over from.
+    Unfit {
+        reason: String,
+    },
+    /// Nobody could tell it anything.
+    Pidfile(PidfileError),
 }
 
 impl std::fmt::Display for ReactorError {
@@ -168,6 +178,9 @@ impl std::fmt::Display for ReactorError {
         match self {
             ReactorError::System { what, .. } => write!(f, "cannot {what}"),
             ReactorError::NoWorker { reason } => write!(f, "no worker became ready: {reason}"),
+            ReactorError::Unfit { reason } => f.write_str(reason),
+            // It has nothing to add.
+            ReactorError::Pidfile(error) => error.fmt(f),
         }
     }
 }
@@ -176,7 +189,8 @@ impl std::error::Error for ReactorError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ReactorError::System { source, .. } => Some(source),
-            ReactorError::NoWorker { .. } => None,
+            ReactorError::Pidfile(error) => error.source(),
+            ReactorError::NoWorker { .. } | ReactorError::Unfit { .. } => None,
         }
     }
 }
@@ -212,6 +226,7 @@ impl<'d> Reactor<'d> {
             phase: Phase::Starting,
             reload: None,
             upgrade: None,
+            queued: Queued::default(),
             predecessor,
             socket_files,
             fixed,
@@ -395,7 +410,9 @@ impl<'d> Reactor<'d> {
             TemplateEnd::LoadingKilled { component, reason } => {
                 log::error!("{reason}");
                 let is_next = self.reload.as_ref().and_then(Reload::generation) == Some(generation);
-                if let Some(backend) = self.generations.get_mut(generation).filter(|_| !is_next) {
+                // What serves elsewhere now had better go on there.
+                let is_successor = self.phase == Phase::Starting && self.predecessor.is_some();
+                if let Some(backend) = self.generations.get_mut(generation).filter(|_| !is_next && !is_successor) {
                     backend.suspend_unloaded(component, now);
                     return Ok(());
                 }
@@ -486,6 +503,11 @@ impl<'d> Reactor<'d> {
             if let Progress::Failed { reason } = self.generations.current().progress() {
                 return Err(ReactorError::NoWorker { reason });
             }
+            if self.generations.current().is_settled
+                && let Some(reason) = self.unfitness()
+            {
+                return Err(ReactorError::Unfit { reason });
+            }
             if self.generations.current().is_proven() {
                 self.begin_serving()?;
             }
@@ -502,6 +524,7 @@ impl<'d> Reactor<'d> {
     }
 
     fn begin_serving(&mut self) -> Result<(), ReactorError> {
+        self.daemon.write_pid().map_err(ReactorError::Pidfile)?;
         self.phase = Phase::Serving;
         report::problems(self.generations.current().app());
         if let Err(error) = self.listeners.open(self.poll.registry()) {

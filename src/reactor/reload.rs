@@ -15,7 +15,9 @@ use crate::request::GenerationId;
 
 use super::generation::Progress;
 use super::listeners::Plan;
+use super::renewal::Renewal;
 use super::source::Source;
+use super::succession::new_failings;
 use super::{Phase, Reactor, Settings, report};
 
 /// How long components may take to compile for a reload.
@@ -44,8 +46,6 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Reload {
     stage: Stage,
-    /// Another was asked for meanwhile: it begins when this one is over.
-    again: bool,
 }
 
 #[derive(Debug)]
@@ -86,13 +86,8 @@ impl Reactor<'_> {
                 return self.conclude_reload(Err("the server is not serving".to_owned()), now);
             }
         }
-        if let Some(reload) = &mut self.reload {
-            log::info!("reload: one is in progress; another follows it");
-            reload.again = true;
-            return;
-        }
-        if self.upgrade.is_some() {
-            return self.conclude_reload(Err("an upgrade is in progress".to_owned()), now);
+        if self.is_renewing() {
+            return self.queue(Renewal::Reload);
         }
         log::info!("reload: reading {}", self.generations.current().app().config().manifest.display());
         self.daemon.handle_reload();
@@ -117,7 +112,7 @@ impl Reactor<'_> {
             .register(&mut SourceFd(&fd), Source::Compiler.token(), Interest::READABLE)
             .map_err(|error| format!("cannot wait for the compiler: {error}"))?;
         let stage = Stage::Compiling { loaded: Box::new(loaded), plan, compiler, deadline: now + COMPILE_TIMEOUT };
-        self.reload = Some(Reload { stage, again: false });
+        self.reload = Some(Reload { stage });
         Ok(())
     }
 
@@ -136,7 +131,7 @@ impl Reactor<'_> {
 
     /// The compiler has said something, or has ended.
     pub(super) fn handle_compiler(&mut self, now: Instant) {
-        let Some(Reload { stage: Stage::Compiling { compiler, .. }, .. }) = &mut self.reload else { return };
+        let Some(Reload { stage: Stage::Compiling { compiler, .. } }) = &mut self.reload else { return };
         let Some(outcomes) = compiler.handle_readable() else { return };
         let fd = compiler.output().as_raw_fd();
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
@@ -144,17 +139,14 @@ impl Reactor<'_> {
     }
 
     fn handle_compiled(&mut self, outcomes: Result<Outcomes, String>, now: Instant) {
-        let Some(Reload { stage: Stage::Compiling { loaded, plan, .. }, again }) = self.reload.take() else { return };
+        let Some(Reload { stage: Stage::Compiling { loaded, plan, .. } }) = self.reload.take() else { return };
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
-            Err(reason) => {
-                self.reload = None;
-                return self.conclude_reload_and(again, Err(reason), now);
-            }
+            Err(reason) => return self.conclude_reload(Err(reason), now),
         };
         let app = App::new(*loaded, outcomes);
         if let Some(reason) = self.new_problems(&app) {
-            return self.conclude_reload_and(again, Err(reason), now);
+            return self.conclude_reload(Err(reason), now);
         }
         let settings = Box::new(Settings::of(app.config(), self.origin.worker_binary.clone()));
         let generation = self.generations.add(app, &settings, now, self.seed());
@@ -162,16 +154,15 @@ impl Reactor<'_> {
             && let Err(error) = backend.start_template(self.poll.registry(), now)
         {
             self.generations.abandon(generation);
-            return self.conclude_reload_and(again, Err(report::chain(&error)), now);
+            return self.conclude_reload(Err(report::chain(&error)), now);
         }
-        self.reload = Some(Reload { stage: Stage::Starting { generation, plan, settings }, again });
+        self.reload = Some(Reload { stage: Stage::Starting { generation, plan, settings } });
     }
 
     /// What is wrong with this manifest and its components that is not wrong with those that serve.
     fn new_problems(&self, app: &App) -> Option<String> {
         let known: Vec<String> = self.generations.current().app().failings().collect();
-        let new: Vec<String> = app.failings().filter(|failing| !known.contains(failing)).collect();
-        (!new.is_empty()).then(|| new.join("; "))
+        new_failings(app, &known)
     }
 
     /// Looks whether the next generation is ready, or has failed.
@@ -202,13 +193,11 @@ impl Reactor<'_> {
         if let Stage::Starting { generation, .. } = reload.stage {
             self.generations.abandon(generation);
         }
-        self.conclude_reload_and(reload.again, Err(reason), now);
+        self.conclude_reload(Err(reason), now);
     }
 
     fn switch_generation(&mut self, now: Instant) {
-        let Some(Reload { stage: Stage::Starting { generation, plan, settings }, again }) = self.reload.take() else {
-            return;
-        };
+        let Some(Reload { stage: Stage::Starting { generation, plan, settings } }) = self.reload.take() else { return };
         self.generations.switch_to(generation);
         let context = self.clients.context().successor(settings.limits.clone(), settings.timeouts.clone());
         self.clients.renew(context, settings.connections_max, settings.connections_per_address_max);
@@ -224,14 +213,7 @@ impl Reactor<'_> {
         self.logs.reload(&backend.app().config().log);
         report::unchanged(&self.fixed, &backend.app().config().server);
         report::problems(backend.app());
-        self.conclude_reload_and(again, Ok(backend.number), now);
-    }
-
-    fn conclude_reload_and(&mut self, again: bool, outcome: Result<u64, String>, now: Instant) {
-        self.conclude_reload(outcome, now);
-        if again {
-            self.begin_reload(now);
-        }
+        self.conclude_reload(Ok(backend.number), now);
     }
 
     /// Says how a reload went.
@@ -248,5 +230,6 @@ impl Reactor<'_> {
         }
         self.daemon.handle_reloaded();
         self.tell_verdict(&Verdict::Reload(outcome), now);
+        self.begin_queued(now);
     }
 }

@@ -1,13 +1,14 @@
 //! What signals mean, and how the server comes to its end.
 
 use std::io::{self, IsTerminal as _};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGWINCH};
 
 use crate::config::settings::WORKERS_MAX;
 use crate::pool::Retirement;
 
+use super::succession::PREDECESSOR_GRACE;
 use super::{Phase, Reactor};
 
 /// The signals that this process has a use for.
@@ -92,10 +93,12 @@ impl Reactor<'_> {
             Stop::Fast => self.kill_grace.min(self.shutdown_timeout),
             Stop::Graceful => self.shutdown_timeout,
         };
+        self.stop_predecessor(stop);
         match (self.phase, stop) {
             (Phase::Starting | Phase::Serving, _) => {
                 log::info!("{why}: finishing {} requests in flight", self.generations.in_flight());
                 self.daemon.handle_stop();
+                self.refuse_queued(now);
                 self.fail_reload("the server stops".to_owned(), now);
                 self.cancel_upgrade();
                 // A request that has reached this machine is served: only then are the idle connections known.
@@ -105,7 +108,11 @@ impl Reactor<'_> {
                 self.clients.begin_drain();
                 self.phase = Phase::Draining { until: now + patience };
             }
-            (Phase::Draining { until }, Stop::Graceful) => self.phase = Phase::Draining { until },
+            // A process that has handed over has no time limit until it is told to stop.
+            (Phase::Draining { until }, Stop::Graceful) => {
+                log::info!("{why}");
+                self.phase = Phase::Draining { until: until.min(now + patience) };
+            }
             (Phase::Draining { until }, Stop::Fast) if self.is_stopping_fast || until <= now => {
                 log::warn!("{why} again: not waiting any longer");
                 self.phase = Phase::Draining { until: now };
@@ -130,7 +137,8 @@ impl Reactor<'_> {
             Phase::Starting | Phase::Serving | Phase::Stopped => {}
             Phase::Draining { until } => {
                 let idle = self.clients.is_empty() && self.generations.in_flight() == 0;
-                if idle || until <= now {
+                // Its predecessor has nobody else to be told by, and nobody else to leave its connections to.
+                if (idle && self.predecessor.is_none()) || until <= now {
                     if !idle {
                         let (clients, requests) = (self.clients.len(), self.generations.in_flight());
                         log::warn!("the time to stop is over: cutting {clients} connections, {requests} requests");
@@ -145,16 +153,20 @@ impl Reactor<'_> {
                     for backend in self.generations.iter_mut() {
                         backend.drain_workers();
                     }
-                    self.phase = Phase::Stopping { kill_at: now + self.kill_grace, killed: false };
+                    let grace = if self.predecessor.is_some() { PREDECESSOR_GRACE } else { Duration::ZERO };
+                    self.phase = Phase::Stopping { kill_at: now + self.kill_grace + grace, killed: false };
                     self.advance_phase(now);
                 }
             }
             Phase::Stopping { kill_at, killed } => {
-                if self.generations.processes_alive() == 0 {
+                if self.generations.processes_alive() == 0 && self.predecessor.is_none() {
                     self.phase = Phase::Stopped;
                 } else if kill_at <= now && !killed {
                     for backend in self.generations.iter_mut() {
                         backend.kill_all();
+                    }
+                    if let Some(predecessor) = &self.predecessor {
+                        predecessor.kill();
                     }
                     self.phase = Phase::Stopping { kill_at, killed: true };
                 }

@@ -76,6 +76,10 @@ impl Template {
         self.running.as_ref().map(|running| running.process.pid())
     }
 
+    pub fn skipped(&self) -> &[u16] {
+        &self.skipped
+    }
+
     pub fn is_running(&self) -> bool {
         self.running.is_some()
     }

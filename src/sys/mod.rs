@@ -34,7 +34,8 @@ pub use page::SharedPage;
 pub use priority::Priorities;
 pub use process::{Exit, Process, Usage, adopt_orphans, keep_ended_children, monotonic_ns, reap_strangers};
 pub use socket::{
-    bind_private, bind_tcp, packet_pair, peek, peer_uid, reset_on_close, set_backlog, unacknowledged_bytes,
+    bind_private, bind_tcp, packet_pair, peek, peer_process, peer_uid, reset_on_close, set_backlog,
+    unacknowledged_bytes,
 };
 pub use spawn::{OurEnds, SpawnError, Spawned, TheirEnds, make_ends, spawn_successor, spawn_template};
 pub use terminal::terminal_columns;

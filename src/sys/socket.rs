@@ -12,6 +12,8 @@ use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::process::Process;
+
 /// A listening socket, not blocking. `SO_REUSEADDR` lets a restarted server have its port while old connections linger.
 ///
 /// Whether `[::]` takes IPv4 connections too is what is asked for, whatever the system's default (`net.ipv6.bindv6only`).
@@ -55,6 +57,25 @@ pub fn peek(stream: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// The user whose process is at the other end, as it was when that process connected.
 pub fn peer_uid(stream: &impl AsFd) -> io::Result<u32> {
+    peer_credentials(stream).map(|peer| peer.uid)
+}
+
+/// The process that has connected from the other end, or has made both ends of a pair.
+///
+/// # Errors
+///
+/// It is gone, as far as the socket tells: its pid may be somebody else's by now.
+pub fn peer_process(stream: &impl AsFd) -> io::Result<Process> {
+    let process = Process::open(peer_credentials(stream)?.pid as u32)?;
+    // An end that is still open after that was so before: the pid was that process's when it was opened.
+    match recv(stream.as_fd().as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+        Ok(0) => Err(io::ErrorKind::NotFound.into()),
+        Ok(_) | Err(nix::errno::Errno::EAGAIN) => Ok(process),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn peer_credentials(stream: &impl AsFd) -> io::Result<libc::ucred> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: both pointers are to live locals, and `length` is the size of the first; getsockopt(2) writes no more than that.
@@ -68,11 +89,7 @@ pub fn peer_uid(stream: &impl AsFd) -> io::Result<u32> {
         )
     };
     // Root is uid 0: what was not written must not look like it.
-    if result == 0 && length as usize == size_of::<libc::ucred>() {
-        Ok(peer.uid)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 && length as usize == size_of::<libc::ucred>() { Ok(peer) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Two connected sockets that keep the bounds of messages (`SOCK_SEQPACKET`, unix(7)), close-on-exec.

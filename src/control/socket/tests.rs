@@ -223,8 +223,8 @@ fn who_does_not_read_the_reply_costs_a_place_for_a_time_and_a_reader_gets_all_of
 fn the_next_supervisor_takes_the_socket_over_without_a_gap() {
     let mut old = Server::new();
     let path = old.socket.path().to_owned();
-    let fd = old.socket.as_fd().try_clone_to_owned().expect("duplicated");
-    let wrong = old.socket.as_fd().try_clone_to_owned().expect("duplicated");
+    let fd = old.socket.listener().expect("it listens").try_clone_to_owned().expect("duplicated");
+    let wrong = old.socket.listener().expect("it listens").try_clone_to_owned().expect("duplicated");
     assert!(ControlSocket::from_fd(wrong, Path::new("/elsewhere")).is_err());
     let stream = old.say(b"upgrade\n");
     let (key, _) = old.until(ControlSocket::poll_command);
@@ -237,8 +237,8 @@ fn the_next_supervisor_takes_the_socket_over_without_a_gap() {
     assert_eq!(old.open(), 1, "the new one is not for the old server");
     old.socket.reply(key, &Reply::done("upgraded"), old.now);
     assert!(hear(stream).ok);
-    let Server { socket: old_socket, now, _scratch, .. } = old;
-    drop(old_socket);
+    assert!(old.socket.listener().is_none(), "the old one keeps nothing open");
+    let Server { socket: _old_socket, now, _scratch, .. } = old;
     let mut new = Server { poll, socket, now, _scratch };
     assert_eq!(new.until(ControlSocket::poll_command).1, Command::Status);
     new.socket.remove();

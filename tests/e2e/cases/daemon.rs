@@ -244,6 +244,39 @@ fn full_disks_under_both_logs_cost_nothing_but_lines() {
 }
 
 #[test]
+fn a_log_on_a_full_disk_is_told_by_whoever_starts_the_daemon() {
+    let daemon = place().log("file", "\"/dev/full\"");
+    let output = daemon.start();
+    assert!(printed(&output).contains("cannot write the log (/dev/full): No space left"), "{}", printed(&output));
+    assert_serves(&daemon);
+    daemon.stop_by(Signal::SIGTERM);
+}
+
+#[test]
+fn a_start_whose_pidfile_finds_no_room_fails_and_says_so() {
+    // A file system of one page, with that page in use, which nobody sees but what is started here.
+    const FULL: &str = "mount -t tmpfs -o size=4k none full && head -c 4096 /dev/zero >full/all && exec \"$@\"";
+    let daemon = place();
+    fs::create_dir(daemon.path("full")).expect("the scratch directory is writable");
+    let mut command = Command::new("unshare");
+    if process::user(process_id()) != Some((0, 0)) {
+        command.arg("--map-root-user");
+    }
+    command.args(["--mount", "/bin/sh", "-c", FULL, "sh"]).arg(rusmd_e2e::paths::binary("rusmd"));
+    command.args(["--daemon", "--config", "rusm.toml", "--pidfile", "full/pid"]);
+    command.current_dir(daemon.path(".")).env_remove("RUST_LOG").stdin(Stdio::null());
+    let output = run(&mut command);
+    let text = printed(&output);
+    if text.contains("unshare:") || text.contains("mount:") {
+        eprintln!("skipped: no file system can be mounted here: {text}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(RUNTIME), "{text}");
+    assert!(text.contains("cannot write the pid to") && text.contains("No space left"), "{text}");
+    assert!(TcpStream::connect(daemon.address()).is_err(), "somebody listens");
+}
+
+#[test]
 fn a_limit_of_file_sizes_costs_lines_and_not_the_server() {
     // 128 KiB: more than what waits for a file with room when the first one has none.
     const LIMITED: &str = "ulimit -f 256; exec \"$@\"";

@@ -36,6 +36,7 @@ mod reframing;
 mod renewal;
 mod sandbox;
 mod shutdown;
+mod succession;
 mod tls;
 mod uploads;
 mod workers;
