@@ -1,4 +1,4 @@
-//! Any bytes that a client might send, cut in any places: the connection tells the same events in whatever pieces they
+//! Any bytes that a client might send, cut in any places: the connection tells the same events of what is not refused in whatever pieces they
 //! arrive, every response it writes is one, and nothing panics or grows beyond its limits.
 #![no_main]
 
@@ -103,7 +103,13 @@ fn take_event(connection: &mut Connection, told: &mut Vec<Told>, now: Instant) -
             (Told::Body(bytes.to_vec()), false)
         }
         Event::BodyEnd { trailers } => (Told::BodyEnd(owned(trailers.iter())), true),
-        Event::Refused { .. } => (Told::Refused, false),
+        Event::Refused { .. } => {
+            // How much of its request was told before depends on the pieces: a body that is broken when its head is read is the whole answer.
+            while matches!(told.last(), Some(Told::Body(_) | Told::Request { .. })) {
+                told.pop();
+            }
+            (Told::Refused, false)
+        }
         Event::ClientGone => (Told::ClientGone, false),
     };
     told.push(next);
