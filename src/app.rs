@@ -263,15 +263,26 @@ impl App {
             }
             http::TargetForm::Origin | http::TargetForm::Absolute => {}
         }
-        let Ok(path) = http::target::normalise(head.path) else {
-            return Lookup::Answer(Answer::new(400, "the path is malformed"));
-        };
+        match http::target::normalise(head.path) {
+            Ok(path) => self.resolve(serve, head.method, path, params),
+            Err(_) => Lookup::Answer(Answer::new(400, "the path is malformed")),
+        }
+    }
+
+    /// The same for a path that is normalised.
+    pub fn resolve<'a>(
+        &'a self,
+        serve: usize,
+        method: &str,
+        path: std::borrow::Cow<'a, str>,
+        params: &mut Params<'a>,
+    ) -> Lookup<'a> {
         let (Some(serve), Some(destinations)) = (self.config.serves.get(serve), self.destinations.get(serve)) else {
             return Lookup::Answer(Answer::BROKEN);
         };
         let (place, target) = match &serve.target {
             Target::Component(_) => (0, None),
-            Target::Routes(routes) => match routes.router.resolve(head.method, &path, params) {
+            Target::Routes(routes) => match routes.router.resolve(method, &path, params) {
                 Resolution::Found(route) => (route.index(), routes.list.get(route.index()).map(|route| &route.target)),
                 Resolution::NotFound => return Lookup::Answer(Answer::new(404, "no route has this path")),
                 Resolution::MethodNotAllowed { allow } => {

@@ -57,6 +57,26 @@ impl Queue {
         self.entries.insert(self.offered, Entry { request, expires });
     }
 
+    /// Takes over, past the limit, a request that has waited in another queue until then: ahead of all that are not offered and may wait longer.
+    pub fn push_moved(&mut self, request: RequestId, expires: Instant, now: Instant) {
+        let expires = expires.min(now + self.wait_max);
+        let behind = self.entries.iter().rev().take_while(|entry| entry.expires > expires).count();
+        let at = (self.entries.len() - behind).max(self.offered);
+        self.entries.insert(at, Entry { request, expires });
+    }
+
+    /// All of them, in their order.
+    pub fn requests(&self) -> impl Iterator<Item = RequestId> {
+        self.entries.iter().map(|entry| entry.request)
+    }
+
+    /// Removes a request that is to wait elsewhere, and tells when it will have waited too long.
+    pub fn take(&mut self, request: RequestId) -> Option<Instant> {
+        let expires = self.entries.iter().find(|entry| entry.request == request)?.expires;
+        self.remove(request);
+        Some(expires)
+    }
+
     /// The request whose turn it is, and whether it is offered.
     pub fn front(&self) -> Option<(RequestId, bool)> {
         self.entries.front().map(|entry| (entry.request, self.offered > 0))
@@ -206,6 +226,28 @@ mod tests {
     #[test]
     fn a_queue_of_length_zero_admits_nobody() {
         assert_eq!(Queue::new(0, Duration::from_secs(1)).push(RequestId(1), origin()), Err(QueueFull));
+    }
+
+    #[test]
+    fn what_comes_from_another_queue_keeps_its_time_and_stands_where_that_is_due() {
+        let now = origin();
+        let at = |ms| now + Duration::from_millis(ms);
+        let (mut old, mut queue) = (Queue::new(8, Duration::from_secs(1)), Queue::new(2, Duration::from_secs(1)));
+        for (request, ms) in [(1, 0), (2, 10), (3, 20)] {
+            assert_eq!(old.push(RequestId(request), at(ms)), Ok(()));
+        }
+        assert_eq!(queue.push(RequestId(9), at(15)), Ok(()));
+        for request in old.requests().collect::<Vec<_>>() {
+            let expires = old.take(request).expect("it is there");
+            queue.push_moved(request, expires, at(20));
+        }
+        assert!(old.is_empty());
+        assert_eq!(queue.len(), 4, "who had been admitted is never shed");
+        assert_eq!(queue.next_expiry(), Some(at(1000)));
+        assert_eq!(drain(&mut queue), [1, 2, 9, 3]);
+        queue.push_moved(RequestId(4), at(9000), at(20));
+        assert_eq!(queue.next_expiry(), Some(at(1020)), "nobody waits longer than the new queue lets anybody");
+        assert_eq!(queue.take(RequestId(5)), None);
     }
 
     #[test]

@@ -12,11 +12,11 @@ use crate::cli::{Command, Failure};
 use crate::compile::{self, CompileError};
 use crate::config::{self, Address, Config, Diagnostics, Loaded, Overrides, Purpose, Server};
 use crate::control::render::Look;
-use crate::control::{ClientError, Order, client};
+use crate::control::{ClientError, Order, Reply, client};
 use crate::daemon::{self, Daemon, Detached, Inherited, InheritedError, Notify, Pidfile, PidfileError};
 use crate::handover::{self, Estate, Handover, Message};
 use crate::logs::{Logs, LogsError};
-use crate::reactor::{Footprint, Origin, Parts, Predecessor, Reactor, ReactorError, Settings};
+use crate::reactor::{Footprint, Origin, Parts, Predecessor, Reactor, ReactorError, Settings, chain};
 use crate::{check, sys};
 
 /// Runs a command to its end.
@@ -173,7 +173,13 @@ fn control(order: &Order) -> Result<(), RunError> {
         // https://no-color.org
         colour: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     };
-    let outcome = client::carry_out(order, look).map_err(RunError::Control)?;
+    let outcome = client::carry_out(order, look).map_err(|error| {
+        if order.json {
+            // Who reads JSON reads why there is none of the server's, too.
+            let _ = io::stdout().write_all(Reply::failed(chain(&error)).to_line().as_bytes());
+        }
+        RunError::Control(error)
+    })?;
     // A closed standard output leaves the exit code.
     let _ = io::stdout().write_all(outcome.text.as_bytes());
     outcome.refused.map_or(Ok(()), |reason| Err(RunError::Refused { reason }))

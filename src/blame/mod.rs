@@ -16,6 +16,7 @@ mod outlived;
 mod poison;
 mod stage;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
@@ -47,6 +48,35 @@ pub struct Key<'a> {
     pub action: Option<&'a str>,
     /// Normalised, without the query.
     pub path: &'a str,
+}
+
+/// The path as the router reads it: it passes over empty segments, and reads what is percent-encoded. A slash that is stays one that is.
+fn canonical(path: &str) -> Cow<'_, str> {
+    let is_plain = !path.contains("//") && !path.contains('%') && (path.len() <= 1 || !path.ends_with('/'));
+    if is_plain {
+        return Cow::Borrowed(path);
+    }
+    let mut bytes = Vec::with_capacity(path.len());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        bytes.push(b'/');
+        let mut rest = segment.as_bytes();
+        while let [byte, tail @ ..] = rest {
+            let digit = |at: usize| char::from(*tail.get(at)?).to_digit(16);
+            let (decoded, left) = match (byte, digit(0).zip(digit(1))) {
+                (b'%', Some((high, low))) => ((high << 4 | low) as u8, &tail[2..]),
+                (byte, _) => (*byte, tail),
+            };
+            match decoded {
+                b'/' => bytes.extend_from_slice(b"%2F"),
+                decoded => bytes.push(decoded),
+            }
+            rest = left;
+        }
+    }
+    match String::from_utf8(bytes) {
+        Ok(canonical) => Cow::Owned(canonical),
+        Err(_) => Cow::Borrowed(path),
+    }
 }
 
 /// A [`Key`] in few bytes, to be kept with its request.
@@ -142,7 +172,7 @@ impl Blame {
     /// What this request is known by from now on.
     pub fn fingerprint(&self, key: Key<'_>) -> Fingerprint {
         let mut hasher = DefaultHasher::new();
-        (self.seed, key.component, key.action, key.path).hash(&mut hasher);
+        (self.seed, key.component, key.action, &*canonical(key.path)).hash(&mut hasher);
         Fingerprint { component: key.component, hash: hasher.finish() }
     }
 

@@ -125,7 +125,7 @@ fn only_the_same_component_action_and_path_have_one_fingerprint() {
     let a = Key { component: 1, action: Some("show"), path: "/a" };
     let others = [
         Key { path: "/b", ..a },
-        Key { path: "/a/", ..a },
+        Key { path: "/a/b", ..a },
         Key { component: 2, ..a },
         Key { action: Some("edit"), ..a },
         Key { action: None, ..a },
@@ -177,6 +177,19 @@ fn everything_is_forgotten_in_the_end() {
     let late = now + crash_loop::FORGOTTEN_AFTER * 2;
     assert_eq!(begin(&mut blame, key("/b"), RequestId(1), late), Verdict::Admit);
     assert!(blame.is_empty());
+}
+
+#[test]
+fn paths_that_lead_to_one_route_are_blamed_as_one() {
+    let blame = blame(origin());
+    let print = |path| print(&blame, path);
+    for path in ["/f//sleep/5", "/f/sleep/5/", "//f/sleep/5//", "/f/sl%65ep/5", "/%66/sleep/5"] {
+        assert_eq!(print(path), print("/f/sleep/5"), "{path}");
+    }
+    for path in ["/f/sleep/6", "/f%2Fsleep/5", "/f/sleep/5/x", "/f/sleep/%35%", "/f/sleep/%ff", "/"] {
+        assert_ne!(print(path), print("/f/sleep/5"), "{path}");
+    }
+    assert_eq!(print("/a%2fb"), print("/a%2Fb/"));
 }
 
 #[test]

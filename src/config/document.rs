@@ -89,6 +89,11 @@ pub(super) fn integer(value: &Value<'_>, range: &RangeInclusive<u64>, unit: &str
     }
 }
 
+/// The number zero.
+pub(super) fn is_zero(value: &Value<'_>) -> bool {
+    value.get_ref().as_integer().is_some_and(|integer| i128::from_str_radix(integer.as_str(), integer.radix()) == Ok(0))
+}
+
 /// One of a few words.
 pub(super) fn word<'d>(value: &'d Value<'_>, words: &[&'static str], report: &mut Report) -> Option<&'d str> {
     let text = string(value, report)?;

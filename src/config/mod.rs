@@ -18,7 +18,6 @@ pub mod settings;
 mod tls;
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -41,7 +40,7 @@ use component::Registry;
 use diagnostic::Report;
 use document::{Shape, span};
 
-use crate::sys::{Identity, IdentityError};
+use crate::sys::{self, Identity, IdentityError};
 
 /// The manifest when no other is named.
 pub const MANIFEST: &str = "rusm.toml";
@@ -260,10 +259,11 @@ fn syntax_error(error: &toml::de::Error) -> Diagnostic {
     Diagnostic::error(place, format!("invalid TOML: {}", error.message()))
 }
 
-/// A manifest may be a pipe, so it is read up to the limit rather than measured.
+/// A manifest is read again at each reload: what may keep the reader waiting, such as a pipe, is none. It may grow, so it is read up to the limit
+/// rather than measured.
 fn read_source(path: &Path) -> io::Result<Vec<u8>> {
     let mut source = Vec::new();
-    File::open(path)?.take(MANIFEST_BYTES_MAX as u64 + 1).read_to_end(&mut source)?;
+    sys::open_regular(path)?.take(MANIFEST_BYTES_MAX as u64 + 1).read_to_end(&mut source)?;
     if source.len() > MANIFEST_BYTES_MAX {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,

@@ -110,6 +110,8 @@ pub enum Kind {
     /// One for each CPU unless it is set.
     CountPerCpu(u64, u64, fn(&mut Server) -> &mut usize),
     Milliseconds(u64, u64, fn(&mut Server) -> &mut Duration),
+    /// The same, or 0 for none.
+    MillisecondsOrNone(u64, u64, fn(&mut Server) -> &mut Duration),
     Mebibytes(u64, u64, fn(&mut Server) -> &mut u64),
     Directory(&'static str, fn(&mut Server) -> &mut PathBuf),
     /// One of these words, the first of which is the default; the place of the word is given.
@@ -126,7 +128,8 @@ pub enum Kind {
 }
 
 use Kind::{
-    Account, Address, Count, CountPerCpu, Directory, FileMode, Mebibytes, Milliseconds, OptionalPath, Socket, Word,
+    Account, Address, Count, CountPerCpu, Directory, FileMode, Mebibytes, Milliseconds, MillisecondsOrNone,
+    OptionalPath, Socket, Word,
 };
 
 const SANDBOX_LEVELS: [SandboxLevel; 3] = [SandboxLevel::BestEffort, SandboxLevel::Strict, SandboxLevel::Off];
@@ -140,6 +143,9 @@ pub(super) const BACKLOG_RANGE: RangeInclusive<u64> = 1..=65_535;
 
 /// Most workers.
 pub const WORKERS_MAX: u64 = 1024;
+
+/// The least age at which a worker is replaced: there would be nothing but replacing.
+const WORKER_AGE_MS_MIN: u64 = 1000;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -255,7 +261,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     row(
         "max-worker-age-ms",
-        Milliseconds(0, 365 * DAY_MS, |s| &mut s.worker_age_max),
+        MillisecondsOrNone(WORKER_AGE_MS_MIN, 365 * DAY_MS, |s| &mut s.worker_age_max),
         "age at which a worker is replaced, less up to a tenth; 0 is no limit",
     ),
     row(
@@ -394,12 +400,13 @@ impl Server {
             };
             let mut number = |range: RangeInclusive<u64>| document::integer(value, &range, setting.kind.unit(), report);
             match setting.kind {
+                MillisecondsOrNone(_, _, field) if document::is_zero(value) => *field(self) = Duration::ZERO,
                 Count(least, most, field) | CountPerCpu(least, most, field) => {
                     if let Some(number) = number(least..=most).and_then(|number| usize::try_from(number).ok()) {
                         *field(self) = number;
                     }
                 }
-                Milliseconds(least, most, field) => {
+                Milliseconds(least, most, field) | MillisecondsOrNone(least, most, field) => {
                     if let Some(number) = number(least..=most) {
                         *field(self) = Duration::from_millis(number);
                     }
@@ -494,6 +501,7 @@ impl Kind {
             Count(..) | CountPerCpu(..) | Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..)
             | Account(..) | FileMode(..) => "",
             Milliseconds(..) => " ms",
+            MillisecondsOrNone(..) => " ms, or 0 for none",
             Mebibytes(..) => " MiB",
         }
     }
@@ -506,7 +514,7 @@ impl Setting {
         match self.kind {
             CountPerCpu(..) => "one per CPU".to_owned(),
             Count(_, _, field) => field(&mut server).to_string(),
-            Milliseconds(_, _, field) => field(&mut server).as_millis().to_string(),
+            Milliseconds(_, _, field) | MillisecondsOrNone(_, _, field) => field(&mut server).as_millis().to_string(),
             Mebibytes(_, _, field) => (*field(&mut server) >> 20).to_string(),
             Word(words, _) => words.first().copied().unwrap_or_default().to_owned(),
             Directory(words, _) | Socket(words, _) => words.to_owned(),
@@ -521,6 +529,7 @@ impl Setting {
         match self.kind {
             Count(least, most, _) | CountPerCpu(least, most, _) => format!("{least} to {most}"),
             Milliseconds(least, most, _) => format!("{least} to {most}"),
+            MillisecondsOrNone(least, most, _) => format!("0, {least} to {most}"),
             Mebibytes(least, most, _) => format!("{least} to {most}"),
             Directory(..) | Socket(..) | OptionalPath(..) => "a path".to_owned(),
             Word(words, _) => words.join(", "),

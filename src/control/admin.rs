@@ -60,6 +60,7 @@ impl Readiness {
     pub const fn problem(self) -> Option<&'static str> {
         match self.state {
             ServerState::Starting => Some("starting"),
+            ServerState::Resting => Some("resting"),
             ServerState::Draining => Some("draining"),
             ServerState::Stopping => Some("stopping"),
             ServerState::Serving | ServerState::Reloading | ServerState::Upgrading if self.workers_ready == 0 => {
@@ -99,13 +100,14 @@ mod tests {
 
     #[test]
     fn a_server_is_ready_while_it_serves_and_has_a_worker() {
-        use ServerState::{Draining, Reloading, Serving, Starting, Stopping, Upgrading};
+        use ServerState::{Draining, Reloading, Resting, Serving, Starting, Stopping, Upgrading};
         let table = [
             (Serving, 1, 200, "ready\n"),
             (Reloading, 1, 200, "ready\n"),
             (Upgrading, 1, 200, "ready\n"),
             (Serving, 0, 503, "not ready: no worker is ready\n"),
             (Starting, 1, 503, "not ready: starting\n"),
+            (Resting, 1, 503, "not ready: resting\n"),
             (Draining, 1, 503, "not ready: draining\n"),
             (Stopping, 1, 503, "not ready: stopping\n"),
         ];

@@ -55,6 +55,10 @@ pub enum ClientError {
         /// What is wrong with the manifest, if that may be the reason.
         unread: bool,
     },
+    /// Nobody listens at the socket that was named.
+    NobodyAt {
+        path: PathBuf,
+    },
     /// The manifest wants no control socket.
     Off {
         manifest: PathBuf,
@@ -137,7 +141,10 @@ fn connect(order: &Order) -> Result<(PathBuf, Socket), ClientError> {
             Err(source) => return Err(ClientError::Connect { path, source }),
         }
     }
-    Err(not_running(unread))
+    match &order.socket {
+        Some(path) => Err(ClientError::NobodyAt { path: path.clone() }),
+        None => Err(not_running(unread)),
+    }
 }
 
 /// Where the server's socket may be, and whether the manifest could not be asked.
@@ -180,6 +187,7 @@ impl ClientError {
             ClientError::NotRunning { unread: false, .. } => {
                 Some("--config FILE names the manifest of another server, --socket PATH its socket")
             }
+            ClientError::NobodyAt { .. } => Some("without --socket, the socket is that of the manifest"),
             ClientError::Off { .. } => Some("remove `control = \"\"` from [server], or use signals"),
             ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("only root and the user of the server may control it")
@@ -194,6 +202,7 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ClientError::NotRunning { manifest, .. } => write!(f, "no server runs for {}", manifest.display()),
+            ClientError::NobodyAt { path } => write!(f, "no server listens at {}", path.display()),
             ClientError::Off { manifest } => write!(f, "the server of {} has no control socket", manifest.display()),
             ClientError::Connect { path, .. } => write!(f, "cannot connect to {}", path.display()),
             ClientError::Silent { path, .. } => write!(f, "no answer from {}", path.display()),
@@ -210,6 +219,7 @@ impl std::error::Error for ClientError {
         match self {
             ClientError::Connect { source, .. } | ClientError::Silent { source, .. } => Some(source),
             ClientError::NotRunning { .. }
+            | ClientError::NobodyAt { .. }
             | ClientError::Off { .. }
             | ClientError::CutOff { .. }
             | ClientError::Foreign { .. } => None,

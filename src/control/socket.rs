@@ -29,14 +29,15 @@ use crate::config::Control;
 use crate::socket_file::{Obstacle, SocketFile};
 use crate::sys;
 
-/// Connections at a time; the next is told so.
+/// Connections at a time. The next takes the place of the one that has been silent longest; only where each has said something it is told that there are
+/// too many.
 pub const CONNECTIONS_MAX: usize = 16;
 
 /// How long an operator may take to send the command, and to read the reply.
 pub const IDLE_MAX: Duration = Duration::from_secs(5);
 
-/// Connections accepted in one turn.
-const ACCEPTS_PER_TURN: usize = 32;
+/// Connections accepted in one turn: fewer than there are places, so that each can say something before its place can be taken.
+const ACCEPTS_PER_TURN: usize = CONNECTIONS_MAX / 2;
 
 /// How long to rest after accept(2) has failed for want of descriptors or memory.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -251,7 +252,7 @@ impl ControlSocket {
             log::warn!("the control socket refuses user {}", uid.map_or("unknown".to_owned(), |uid| uid.to_string()));
             return turn_away(&mut stream, "only root and the user of the server may control it");
         }
-        let Some(place) = self.connections.iter().position(Option::is_none) else {
+        let Some(place) = self.place() else {
             return turn_away(&mut stream, "too many operators at a time");
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -262,6 +263,20 @@ impl ControlSocket {
         self.generation += 1;
         let state = State::Reading { input: Vec::new(), deadline: now + IDLE_MAX };
         self.connections[place] = Some(Connection { stream, generation: self.generation, state });
+    }
+
+    /// A place for another connection: a free one, or that of who has been silent longest.
+    fn place(&self) -> Option<usize> {
+        let silent_until = |connection: &Option<Connection>| match connection {
+            None => Some(None),
+            Some(Connection { state: State::Reading { input, deadline }, .. }) if input.is_empty() => {
+                Some(Some(*deadline))
+            }
+            Some(_) => None,
+        };
+        let places = self.connections.iter().enumerate();
+        let silent = places.filter_map(|(place, connection)| Some((silent_until(connection)?, place)));
+        silent.min().map(|(_, place)| place)
     }
 
     /// Something has happened on the connection at this place.
@@ -318,6 +333,16 @@ impl ControlSocket {
         for entry in &mut self.connections {
             if entry.as_ref().and_then(Connection::deadline).is_some_and(|deadline| deadline <= now) {
                 *entry = None;
+            }
+        }
+    }
+
+    /// The server stood still for `leap`: no operator is late by that time.
+    pub fn forgive(&mut self, leap: Duration) {
+        for connection in self.connections.iter_mut().flatten() {
+            match &mut connection.state {
+                State::Reading { deadline, .. } | State::Writing { deadline, .. } => *deadline += leap,
+                State::AwaitingReply => {}
             }
         }
     }

@@ -30,6 +30,8 @@ pub struct Status {
     /// The manifest's path.
     pub manifest: String,
     pub state: ServerState,
+    /// A reload waits until fewer generations are alive.
+    pub reload_waits: bool,
     pub uptime_ms: u64,
     /// The number of the generation that new requests go to.
     pub generation: u64,
@@ -71,6 +73,8 @@ pub enum ServerState {
     Reloading,
     /// Serving, while the next supervisor gets ready.
     Upgrading,
+    /// The workers were sent away (WINCH): connections wait in the kernel.
+    Resting,
     /// Nothing new is accepted; what is in flight is finished.
     Draining,
     /// Only the ends of the workers are awaited.
@@ -319,6 +323,7 @@ impl ServerState {
             ServerState::Serving => "serving",
             ServerState::Reloading => "reloading",
             ServerState::Upgrading => "upgrading",
+            ServerState::Resting => "resting",
             ServerState::Draining => "draining",
             ServerState::Stopping => "stopping",
         }

@@ -3,7 +3,7 @@
 //! Owns nothing but the choice. A connection of HTTP/1.1 has two sides: bytes, and one request after the other. In HTTP/2 these are two clients,
 //! a session with the bytes and a stream with the request: of each, the other side is silent here.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connection::{Connection, Event};
 use super::context::DATE_BYTES;
@@ -168,6 +168,15 @@ impl Protocol {
             Self::Http1(connection) => connection.handle_timeout(now),
             Self::Session(session) => session.handle_timeout(now),
             Self::Stream(stream) => stream.handle_timeout(now),
+        }
+    }
+
+    /// The server stood still for `leap`: the client is not late by that time.
+    pub fn forgive(&mut self, leap: Duration) {
+        match self {
+            Self::Http1(connection) => connection.forgive(leap),
+            Self::Session(session) => session.forgive(leap),
+            Self::Stream(stream) => stream.forgive(leap),
         }
     }
 

@@ -60,13 +60,25 @@ pub fn push_json_string(line: &mut Vec<u8>, bytes: &[u8]) {
 fn push_json_char(line: &mut Vec<u8>, char: char) {
     match char {
         '"' | '\\' => line.extend_from_slice(&[b'\\', char as u8]),
-        // Control characters of both kinds, and the two that end a line in JavaScript: all are below U+10000.
-        char if char.is_control() || matches!(char, '\u{2028}' | '\u{2029}') => {
-            let digit = |shift: u32| DIGITS[(char as usize >> shift) & 15];
-            line.extend_from_slice(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
+        // Control characters of both kinds, the two that end a line in JavaScript, and what nobody sees, or what turns a line around in a terminal or an
+        // editor.
+        char if char.is_control() || is_invisible(char) => {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                let digit = |shift: u32| DIGITS[usize::from(*unit >> shift) & 15];
+                line.extend_from_slice(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
+            }
         }
         char => line.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
     }
+}
+
+/// Separators of lines, and format characters (Unicode's category Cf): bidirectional controls, joiners, marks, tags.
+fn is_invisible(char: char) -> bool {
+    matches!(
+        char,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 #[cfg(test)]
@@ -93,6 +105,15 @@ mod tests {
         let hostile = b"a\" 200 1\r\n\x1b[2J\\x22\xff\x80 b=\x7f";
         assert_eq!(text(|line| push_quoted(line, hostile)), r"a\x22 200 1\x0d\x0a\x1b[2J\x5cx22\xff\x80 b=\x7f");
         assert_eq!(text(|line| push_word(line, b"a b=\"c\n")), r"a\x20b\x3d\x22c\x0a");
+    }
+
+    #[test]
+    fn what_turns_a_line_around_or_is_not_seen_is_escaped_in_json() {
+        let hostile = "a\u{202e}b\u{2066}c\u{200b}d\u{feff}e\u{e0041}f\u{200a}é".as_bytes();
+        assert_eq!(
+            text(|line| push_json_string(line, hostile)),
+            "\"a\\u202eb\\u2066c\\u200bd\\ufeffe\\udb40\\udc41f\u{200a}é\""
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
@@ -125,6 +125,13 @@ impl Admin {
                 visitor.connection.handle_timeout(now);
                 visitor.has_work = true;
             }
+        }
+    }
+
+    /// This process stood still for `leap`: no visitor is late by that time.
+    pub fn forgive(&mut self, leap: Duration) {
+        for visitor in self.visitors.iter_mut().flatten() {
+            visitor.connection.forgive(leap);
         }
     }
 

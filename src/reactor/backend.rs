@@ -29,6 +29,7 @@ use crate::timers::{Armed, Timers};
 
 use super::Settings;
 use super::account::{Tally, Unrouted};
+use super::chatter::Chatter;
 use super::clients::Clients;
 use super::holding::Holding;
 use super::report;
@@ -58,6 +59,7 @@ pub(super) struct Worker {
     /// When it is killed unless it has thrown away what was taken back from it.
     pub discard_by: Option<Instant>,
     pub armed: Armed,
+    pub chatter: Chatter,
     talking: bool,
 }
 
@@ -116,6 +118,8 @@ pub struct Backend {
     /// Links that had more to read than their share of a turn.
     pub(super) unread_links: Vec<SlotId>,
     pub(super) spare_frames: Vec<Vec<u8>>,
+    /// A process may have been forked that nobody waits for.
+    pub(super) has_strays: bool,
 }
 
 /// Where a generation is in its life.
@@ -179,6 +183,7 @@ impl Backend {
             talkers: Vec::new(),
             unread_links: Vec::new(),
             spare_frames: Vec::new(),
+            has_strays: false,
         }
     }
 
@@ -412,6 +417,7 @@ impl Worker {
             gone: false,
             discard_by: None,
             armed: Armed::default(),
+            chatter: Chatter::default(),
             talking: false,
         }
     }

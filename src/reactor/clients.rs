@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Registry;
 use slab::Slab;
@@ -98,6 +98,8 @@ pub struct Clients {
     neighbours: Neighbours,
     generation: u32,
     timers: Timers<ClientKey>,
+    /// Clients whose time seems to be over in this turn.
+    suspects: Vec<ClientKey>,
     /// Clients that have something to do in this turn.
     work: Vec<ClientKey>,
     /// Connections of HTTP/2 that do: after their requests, so that what those have is written at once.
@@ -117,6 +119,7 @@ impl Clients {
             neighbours: Neighbours::new(per_address_max),
             generation: 0,
             timers: Timers::default(),
+            suspects: Vec::new(),
             work: Vec::new(),
             sessions: Vec::new(),
             later: Vec::new(),
@@ -394,22 +397,55 @@ impl Clients {
         self.timers.next()
     }
 
-    /// Tells the connections whose time is over so.
-    pub fn handle_timers(&mut self, now: Instant) {
+    /// Has those clients looked at whose time is over, unless what they have sent, or taken, tells otherwise: [`Clients::judge`] comes when they have
+    /// had their turn. False if there are none.
+    pub fn handle_timers(&mut self, now: Instant) -> bool {
         while let Some(key) = self.timers.pop(now) {
-            if let Some(client) = self.get_mut(key) {
-                Timers::<ClientKey>::fired(&mut client.armed, now);
-                if client.connection.is_write_due(now)
-                    && let Some(transport) = &client.transport
-                {
-                    let unacknowledged = sys::unacknowledged_bytes(&transport.socket).unwrap_or(u64::MAX);
-                    client.connection.handle_acknowledged(unacknowledged, now);
+            let Some(client) = self.get_mut(key) else { continue };
+            Timers::<ClientKey>::fired(&mut client.armed, now);
+            if client.connection.deadline().is_some_and(|at| at <= now) {
+                (client.readable, client.writable) = (true, true);
+                if let Kin::Stream(session) = client.kin {
+                    self.look_at(session);
                 }
-                if client.connection.deadline().is_some_and(|at| at <= now) {
-                    client.connection.handle_timeout(now);
-                }
-                self.touch(key);
+                self.suspects.push(key);
             }
+            self.touch(key);
+        }
+        !self.suspects.is_empty()
+    }
+
+    /// Has the socket of a connection read in this turn, whatever has been heard of it.
+    fn look_at(&mut self, key: ClientKey) {
+        if let Some(client) = self.get_mut(key) {
+            (client.readable, client.writable) = (true, true);
+        }
+        self.touch(key);
+    }
+
+    /// Tells the connections whose time is over so.
+    pub fn judge(&mut self, now: Instant) {
+        let mut suspects = std::mem::take(&mut self.suspects);
+        for key in suspects.drain(..) {
+            let Some(client) = self.get_mut(key) else { continue };
+            if client.connection.is_write_due(now)
+                && let Some(transport) = &client.transport
+            {
+                let unacknowledged = sys::unacknowledged_bytes(&transport.socket).unwrap_or(u64::MAX);
+                client.connection.handle_acknowledged(unacknowledged, now);
+            }
+            if client.connection.deadline().is_some_and(|at| at <= now) {
+                client.connection.handle_timeout(now);
+            }
+            self.touch(key);
+        }
+        self.suspects = suspects;
+    }
+
+    /// This process stood still for `leap`: no client is late by that time.
+    pub fn forgive(&mut self, leap: Duration) {
+        for (_, client) in &mut self.slab {
+            client.connection.forgive(leap);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Registry;
 
@@ -113,6 +113,13 @@ impl Control {
         }
     }
 
+    /// This process stood still for `leap`: no operator is late by that time.
+    pub fn forgive(&mut self, leap: Duration) {
+        if let Some(socket) = &mut self.socket {
+            socket.forgive(leap);
+        }
+    }
+
     /// The socket's file goes with the server.
     pub fn remove(&self) {
         if let Some(socket) = &self.socket
@@ -139,6 +146,12 @@ impl Control {
         if let Some(socket) = &mut self.socket {
             socket.reply(key, reply, now);
         }
+    }
+
+    /// The workers are sent away.
+    pub fn handle_rest(&mut self, now: Instant) {
+        let reply = Reply::failed("the workers were sent away (WINCH)");
+        self.settle(|awaited| matches!(awaited, Awaited::Workers(_)), &reply, now);
     }
 
     /// Who has left waits for nothing.
@@ -195,7 +208,13 @@ impl Reactor<'_> {
         if self.control.waiting.iter().any(|(_, awaited)| matches!(awaited, Awaited::Workers(_))) {
             let noun = if workers == 1 { "worker is" } else { "workers are" };
             let reply = Reply::done(format!("{workers} {noun} ready"));
-            self.control.settle(|awaited| matches!(awaited, Awaited::Workers(wanted) if ready >= wanted), &reply, now);
+            // Fewer than were wanted will do where somebody has wanted fewer since.
+            let is_settled = |wanted: usize| ready >= wanted.min(workers);
+            self.control.settle(
+                |awaited| matches!(awaited, Awaited::Workers(wanted) if is_settled(wanted)),
+                &reply,
+                now,
+            );
         }
     }
 
@@ -235,7 +254,9 @@ impl Reactor<'_> {
     /// Tells who waits for it how a reload or an upgrade went.
     pub(super) fn tell_verdict(&mut self, verdict: &Verdict, now: Instant) {
         let (awaited, reply) = match verdict {
-            Verdict::Reload(Ok(number)) => (Awaited::Reload, Reply::done(format!("generation {number} serves"))),
+            Verdict::Reload(Ok(number)) => {
+                (Awaited::Reload, Reply::done(format!("generation {number} {}", self.manner())))
+            }
             Verdict::Reload(Err(reason)) => (Awaited::Reload, Reply::failed(reason.clone())),
             Verdict::Upgrade(Ok(pid)) => (Awaited::Upgrade, Reply::done(format!("process {pid} serves"))),
             Verdict::Upgrade(Err(reason)) => (Awaited::Upgrade, Reply::failed(reason.clone())),

@@ -115,7 +115,11 @@ impl Backend {
                 if id != RequestId::NONE {
                     self.check_named(slot, id, "Log")?;
                 }
-                report::guest_line(self.requests.get(id).map(|request| &request.name), &line);
+                let name = self.requests.get(id).map(|request| &request.name);
+                if let Some(entry) = worker(&mut self.workers, slot) {
+                    let pid = entry.pid();
+                    report::chatter(name, &line, &mut entry.chatter, pid, now);
+                }
                 Ok(())
             }
             ToSupervisor::Done { id } if self.pool.handle_discarded(slot, id) => {

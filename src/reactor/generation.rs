@@ -17,8 +17,8 @@ use super::Settings;
 use super::backend::{Backend, Standing};
 use super::clients::Clients;
 
-/// Most generations that live at a time. Reloads in quick succession, with requests that take long, leave one behind each; beyond this
-/// the oldest is cut.
+/// Most generations that live at a time. Reloads in quick succession, with requests that take long, leave one behind each; then the next one waits for
+/// one of them to end.
 pub const GENERATIONS_MAX: usize = 8;
 
 /// Workers in a row that may fail to start before a generation is given up that has never been ready.
@@ -81,6 +81,29 @@ impl Generations {
         self.list.iter_mut()
     }
 
+    /// There is no place for another generation.
+    pub fn are_full(&self) -> bool {
+        self.list.len() >= GENERATIONS_MAX
+    }
+
+    /// This generation, and the current one if that is another.
+    pub fn with_current(&mut self, id: GenerationId) -> Option<(&mut Backend, &mut Backend)> {
+        let (this, current) = (self.list.iter().position(|backend| backend.id == id)?, self.position(self.current));
+        let [this, current] = self.list.get_disjoint_mut([this, current]).ok()?;
+        Some((this, current))
+    }
+
+    /// Ends what is left of the oldest generation that drains.
+    pub fn cut_oldest(&mut self, clients: &mut Clients, now: Instant) {
+        if let Some(oldest) = self.list.iter_mut().find(|backend| backend.standing == Standing::Draining) {
+            let (number, requests) = (oldest.number, oldest.in_flight());
+            log::warn!(
+                "cutting {requests} requests of generation {number}: a reload has waited long enough for its end"
+            );
+            oldest.cut(clients, now);
+        }
+    }
+
     /// Sends new requests to this generation from now on; the one before it drains.
     pub fn switch_to(&mut self, id: GenerationId) {
         let last = std::mem::replace(&mut self.current, id);
@@ -110,7 +133,7 @@ impl Generations {
     }
 
     /// Lets those go that have nothing left to do.
-    pub fn wind_down(&mut self, clients: &mut Clients, registry: &Registry, now: Instant) {
+    pub fn wind_down(&mut self, registry: &Registry) {
         if self.list.len() == 1 {
             return;
         }
@@ -118,13 +141,6 @@ impl Generations {
             if backend.standing == Standing::Draining {
                 backend.wind_down();
             }
-        }
-        let draining = |backend: &&mut Backend| backend.standing == Standing::Draining;
-        if self.list.len() > GENERATIONS_MAX
-            && let Some(oldest) = self.list.iter_mut().find(draining)
-        {
-            log::warn!("cutting generation {}: more than {GENERATIONS_MAX} are alive", oldest.number);
-            oldest.cut(clients, now);
         }
         self.list.retain_mut(|backend| {
             let is_over = backend.standing == Standing::Draining && backend.is_over();
@@ -179,8 +195,7 @@ impl Backend {
 
     /// Lets workers go that are not needed any more; the others follow when they are done.
     fn wind_down(&mut self) {
-        let waits = |stage: Stage| matches!(stage, Stage::Reading | Stage::Queued | Stage::Offered { .. });
-        if self.wants_workers() && !self.requests.iter().any(|request| waits(request.stage)) {
+        if self.pool.is_replacing() && !self.has_waiting() {
             self.pool.stop_replacing();
             self.stop_template();
             for slot in self.pool.slots() {
@@ -189,9 +204,15 @@ impl Backend {
         }
     }
 
+    /// It has requests that no worker has yet.
+    pub(super) fn has_waiting(&self) -> bool {
+        let waits = |stage: Stage| matches!(stage, Stage::Reading | Stage::Queued | Stage::Offered { .. });
+        self.requests.iter().any(|request| waits(request.stage))
+    }
+
     /// Nothing is left of it.
     fn is_over(&self) -> bool {
-        !self.wants_workers() && self.in_flight() == 0 && self.finished.is_empty() && self.processes_alive() == 0
+        !self.pool.is_replacing() && self.in_flight() == 0 && self.finished.is_empty() && self.processes_alive() == 0
     }
 
     /// Ends what is left of it.

@@ -11,6 +11,7 @@ mod account;
 mod admin;
 mod backend;
 mod begin;
+mod chatter;
 mod clients;
 mod clock;
 mod control;
@@ -32,9 +33,11 @@ mod report;
 mod settings;
 mod signals;
 mod source;
+mod standstill;
 mod status;
 mod succession;
 mod template;
+mod transfer;
 mod upgrade;
 mod uploads;
 mod workers;
@@ -77,9 +80,6 @@ const READ_BYTES: usize = 64 * 1024;
 
 /// Events taken from the kernel in one turn.
 const EVENTS_MAX: usize = 1024;
-
-/// A turn that begins so much later than it was due tells of a machine that stood still: it was suspended, or everything on it was stopped.
-const LEAP_MIN: Duration = Duration::from_secs(1);
 
 /// Where the reactor is between its start and its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,6 +128,10 @@ pub struct Reactor<'d> {
     generations: Generations,
     phase: Phase,
     reload: Option<Reload>,
+    /// A reload waits until there is a place for another generation, at most until then.
+    reload_waits_until: Option<Instant>,
+    /// The workers are sent away, or go, until an operator wants them back.
+    is_resting: bool,
     upgrade: Option<Upgrade>,
     queued: Queued,
     predecessor: Option<Predecessor>,
@@ -225,6 +229,8 @@ impl<'d> Reactor<'d> {
             clients: Clients::new(context, settings.connections_max, settings.connections_per_address_max),
             phase: Phase::Starting,
             reload: None,
+            reload_waits_until: None,
+            is_resting: false,
             upgrade: None,
             queued: Queued::default(),
             predecessor,
@@ -266,7 +272,7 @@ impl<'d> Reactor<'d> {
             self.wait(&mut events, due, clock.now)?;
             let last = clock.now;
             clock = Clock::read();
-            self.notice_leap(due, last, clock.now);
+            self.notice_standstill(due, last, clock.now);
             self.date.refresh(clock, self.clients.context());
             self.clients.begin_turn();
             for event in &events {
@@ -300,7 +306,11 @@ impl<'d> Reactor<'d> {
             || (self.listeners.have_work() && self.phase == Phase::Serving)
             || self.control.has_work()
             || self.admin.has_work();
-        if has_work { Some(now) } else { self.next_deadline(now) }
+        if has_work {
+            return Some(now);
+        }
+        let deadline = self.next_deadline(now)?;
+        Some(deadline.min(now + standstill::HEARTBEAT))
     }
 
     fn wait(&mut self, events: &mut Events, due: Option<Instant>, now: Instant) -> Result<(), ReactorError> {
@@ -324,6 +334,7 @@ impl<'d> Reactor<'d> {
             self.generations.next_deadline(),
             self.listeners.next_deadline(),
             self.reload.as_ref().and_then(Reload::deadline),
+            self.reload_waits_until,
             self.upgrade.as_ref().and_then(Upgrade::deadline),
             self.control.next_deadline(),
             self.admin.next_deadline(),
@@ -332,19 +343,6 @@ impl<'d> Reactor<'d> {
         .into_iter()
         .flatten()
         .min()
-    }
-
-    /// A clock that has leapt makes everybody late at once, and nobody is to blame.
-    fn notice_leap(&mut self, due: Option<Instant>, last: Instant, now: Instant) {
-        if due.is_none_or(|due| now.saturating_duration_since(due.max(last)) < LEAP_MIN) {
-            return;
-        }
-        // When it began to stand still is not known: it may have been right after the last turn.
-        let leap = now.saturating_duration_since(last);
-        log::warn!("the machine, or this process, stood still for {leap:.1?}: deadlines are moved by that");
-        for backend in self.generations.iter_mut() {
-            backend.forgive(leap);
-        }
     }
 
     fn handle_event(&mut self, event: &mio::event::Event, now: Instant) -> Result<(), ReactorError> {
@@ -363,6 +361,7 @@ impl<'d> Reactor<'d> {
                 let known = self.generations.pids();
                 if let Some(backend) = self.generations.get_mut(generation) {
                     backend.handle_template_link(&known, registry, scratch, now);
+                    self.strangers |= std::mem::take(&mut backend.has_strays);
                 }
             }
             Some(Source::TemplateProcess(generation)) => {
@@ -460,7 +459,11 @@ impl<'d> Reactor<'d> {
 
     fn handle_timers(&mut self, now: Instant) {
         self.listeners.handle_timers(now);
-        self.clients.handle_timers(now);
+        if self.clients.handle_timers(now) {
+            // What they have sent may be waiting in the kernel: it is read before anybody is called late.
+            self.drive_clients(now);
+            self.clients.judge(now);
+        }
         self.control.handle_timers(now);
         self.admin.handle_timers(now);
         for backend in self.generations.iter_mut() {
@@ -490,7 +493,7 @@ impl<'d> Reactor<'d> {
                 );
             }
         }
-        if self.generations.current_mut().blame.poll_reload(now).is_some() && self.reload.is_none() {
+        if self.generations.current_mut().blame.poll_reload(now).is_some() && !self.is_reloading() && !self.is_resting {
             log::info!("trying again to load a component that is suspended");
             self.begin_reload(now);
         }
@@ -514,7 +517,10 @@ impl<'d> Reactor<'d> {
         }
         self.reap_strangers();
         self.advance_reload(now);
-        self.generations.wind_down(&mut self.clients, self.poll.registry(), now);
+        self.advance_deferred_reload(now);
+        self.rescue_stranded(now);
+        self.advance_rest(now);
+        self.generations.wind_down(self.poll.registry());
         self.handle_commands(clock);
         self.serve_admin(now);
         self.kill_overdue_successor(now);

@@ -13,7 +13,7 @@ use crate::compile::{Compiler, Outcomes};
 use crate::config::{self, Loaded, Overrides, Purpose};
 use crate::request::GenerationId;
 
-use super::generation::Progress;
+use super::generation::{GENERATIONS_MAX, Progress};
 use super::listeners::Plan;
 use super::renewal::Renewal;
 use super::source::Source;
@@ -22,6 +22,12 @@ use super::{Phase, Reactor, Settings, report};
 
 /// How long components may take to compile for a reload.
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long a generation that was cut has to end before another is, however short the timeouts.
+const CUT_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the next generation may take from its template's start until it is ready: a template that dies over a component is started again.
+const STARTING_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where manifests come from, each time that one is read, and programs.
 #[derive(Clone, Debug)]
@@ -51,14 +57,13 @@ pub(super) struct Reload {
 #[derive(Debug)]
 enum Stage {
     Compiling { loaded: Box<Loaded>, plan: Plan, compiler: Compiler, deadline: Instant },
-    Starting { generation: GenerationId, plan: Plan, settings: Box<Settings> },
+    Starting { generation: GenerationId, plan: Plan, settings: Box<Settings>, deadline: Instant },
 }
 
 impl Reload {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.stage {
-            Stage::Compiling { deadline, .. } => Some(*deadline),
-            Stage::Starting { .. } => None,
+            Stage::Compiling { deadline, .. } | Stage::Starting { deadline, .. } => Some(*deadline),
         }
     }
 
@@ -66,6 +71,13 @@ impl Reload {
         match &self.stage {
             Stage::Compiling { compiler, .. } => Some(compiler.pid()),
             Stage::Starting { .. } => None,
+        }
+    }
+
+    /// The machine stood still for `leap`.
+    pub(super) fn forgive(&mut self, leap: Duration) {
+        match &mut self.stage {
+            Stage::Compiling { deadline, .. } | Stage::Starting { deadline, .. } => *deadline += leap,
         }
     }
 
@@ -86,13 +98,57 @@ impl Reactor<'_> {
                 return self.conclude_reload(Err("the server is not serving".to_owned()), now);
             }
         }
+        self.resume();
         if self.is_renewing() {
             return self.queue(Renewal::Reload);
         }
+        if self.generations.are_full() {
+            return self.defer_reload(now);
+        }
+        self.reload_waits_until = None;
         log::info!("reload: reading {}", self.generations.current().app().config().manifest.display());
         self.daemon.handle_reload();
         if let Err(reason) = self.try_begin_reload(now) {
             self.conclude_reload(Err(reason), now);
+        }
+    }
+
+    /// There are as many generations as there may be: the reload begins when the first of them has ended. It reads the manifest then, however many have
+    /// asked for it meanwhile.
+    fn defer_reload(&mut self, now: Instant) {
+        if self.reload_waits_until.is_none() {
+            let patience = self.shutdown_timeout;
+            log::warn!(
+                "reload: waits for one of {GENERATIONS_MAX} generations to end; the oldest is cut after {patience:?}"
+            );
+            self.reload_waits_until = Some(now + patience);
+        }
+    }
+
+    /// Begins the reload that waits, once there is a place for it.
+    pub(super) fn advance_deferred_reload(&mut self, now: Instant) {
+        let Some(until) = self.reload_waits_until else { return };
+        if self.reload.is_none() && !self.generations.are_full() {
+            self.reload_waits_until = None;
+            self.begin_reload(now);
+        } else if until <= now {
+            self.generations.cut_oldest(&mut self.clients, now);
+            self.reload_waits_until = Some(now + self.shutdown_timeout.max(CUT_AGAIN_AFTER));
+        }
+    }
+
+    /// A reload is in progress, or waits for its turn.
+    pub(super) fn is_reloading(&self) -> bool {
+        self.reload.is_some() || self.reload_waits_until.is_some()
+    }
+
+    /// There will be no reload any more.
+    pub(super) fn give_up_reloads(&mut self, reason: &str, now: Instant) {
+        let was_waiting = self.reload_waits_until.take().is_some();
+        if self.reload.is_some() {
+            self.fail_reload(reason.to_owned(), now);
+        } else if was_waiting {
+            self.conclude_reload(Err(reason.to_owned()), now);
         }
     }
 
@@ -156,7 +212,8 @@ impl Reactor<'_> {
             self.generations.abandon(generation);
             return self.conclude_reload(Err(report::chain(&error)), now);
         }
-        self.reload = Some(Reload { stage: Stage::Starting { generation, plan, settings } });
+        let stage = Stage::Starting { generation, plan, settings, deadline: now + STARTING_TIMEOUT };
+        self.reload = Some(Reload { stage });
     }
 
     /// What is wrong with this manifest and its components that is not wrong with those that serve.
@@ -168,12 +225,12 @@ impl Reactor<'_> {
     /// Looks whether the next generation is ready, or has failed.
     pub(super) fn advance_reload(&mut self, now: Instant) {
         let Some(reload) = &self.reload else { return };
-        let generation = match &reload.stage {
+        let (generation, deadline) = match &reload.stage {
             Stage::Compiling { deadline, .. } if *deadline <= now => {
                 return self.handle_compiled(Err("the components took too long to compile".to_owned()), now);
             }
             Stage::Compiling { .. } => return,
-            Stage::Starting { generation, .. } => *generation,
+            Stage::Starting { generation, deadline, .. } => (*generation, *deadline),
         };
         let Some(backend) = self.generations.get(generation) else { return };
         let progress = match self.new_problems(backend.app()) {
@@ -181,6 +238,10 @@ impl Reactor<'_> {
             Some(_) | None => backend.progress(),
         };
         match progress {
+            Progress::Going if deadline <= now => {
+                let reason = format!("no {} workers became ready within {STARTING_TIMEOUT:?}", backend.pool.workers());
+                self.fail_reload(reason, now);
+            }
             Progress::Going => {}
             Progress::Complete => self.switch_generation(now),
             Progress::Failed { reason } => self.fail_reload(reason, now),
@@ -197,7 +258,10 @@ impl Reactor<'_> {
     }
 
     fn switch_generation(&mut self, now: Instant) {
-        let Some(Reload { stage: Stage::Starting { generation, plan, settings } }) = self.reload.take() else { return };
+        let Some(Reload { stage: Stage::Starting { generation, plan, settings, .. } }) = self.reload.take() else {
+            return;
+        };
+        let former = self.generations.current().id;
         self.generations.switch_to(generation);
         let context = self.clients.context().successor(settings.limits.clone(), settings.timeouts.clone());
         self.clients.renew(context, settings.connections_max, settings.connections_per_address_max);
@@ -209,6 +273,7 @@ impl Reactor<'_> {
         }
         let listeners = &self.listeners;
         self.clients.reassign(|listener| listeners.serve_of(listener));
+        self.move_waiting(former, now);
         let backend = self.generations.current();
         self.logs.reload(&backend.app().config().log);
         report::unchanged(&self.fixed, &backend.app().config().server);
@@ -216,12 +281,17 @@ impl Reactor<'_> {
         self.conclude_reload(Ok(backend.number), now);
     }
 
+    /// What a generation does that has been loaded.
+    pub(super) fn manner(&self) -> &'static str {
+        if self.is_resting { "is loaded, and rests (WINCH)" } else { "serves" }
+    }
+
     /// Says how a reload went.
     fn conclude_reload(&mut self, outcome: Result<u64, String>, now: Instant) {
         match &outcome {
             Ok(number) => {
                 self.counters.reloads.ok += 1;
-                log::info!("reload: generation {number} serves");
+                log::info!("reload: generation {number} {}", self.manner());
             }
             Err(reason) => {
                 self.counters.reloads.failed += 1;

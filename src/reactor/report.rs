@@ -17,6 +17,7 @@ use crate::pool::SlotId;
 use crate::request::{Request, Upload};
 use crate::sys::{Exit, Usage};
 
+use super::chatter::{Chatter, LOG_BYTES_MAX, Line};
 use super::deaths::Death;
 
 /// Log target of everything that concerns one request.
@@ -191,14 +192,42 @@ pub fn shed(id: &PublicId, waiting: usize) {
 /// A line that a guest wrote, for a request or while it was loaded.
 pub fn guest_line(id: Option<&PublicId>, line: &LogLine<'_>) {
     let id = id.map_or("-", PublicId::as_str);
-    let level = match line.level {
+    log::log!(target: GUEST, level(line.level), "{id} {}: {}", Printable(line.target), Indented(line.message));
+}
+
+fn level(level: LogLevel) -> log::Level {
+    match level {
         LogLevel::Error => log::Level::Error,
         LogLevel::Warn => log::Level::Warn,
         LogLevel::Info => log::Level::Info,
         LogLevel::Debug => log::Level::Debug,
         LogLevel::Trace => log::Level::Trace,
-    };
-    log::log!(target: GUEST, level, "{id} {}: {}", Printable(line.target), Indented(line.message));
+    }
+}
+
+/// The same, unless the worker has written too much of late.
+pub fn chatter(id: Option<&PublicId>, line: &LogLine<'_>, chatter: &mut Chatter, pid: i32, now: Instant) {
+    // What is not written anyway costs nothing.
+    if !log::log_enabled!(target: GUEST, level(line.level)) {
+        return;
+    }
+    match chatter.handle_line(line.target.len() + line.message.len(), now) {
+        Line::Written => guest_line(id, line),
+        Line::WrittenAfter { dropped } => {
+            dropped_lines(pid, dropped);
+            guest_line(id, line);
+        }
+        Line::FirstDropped => log::warn!(
+            target: GUEST,
+            "worker {pid} writes more than {LOG_BYTES_MAX} bytes a second to the log: what is more is dropped"
+        ),
+        Line::Dropped => {}
+    }
+}
+
+/// So many lines of a worker are not in the log.
+pub fn dropped_lines(pid: i32, dropped: u64) {
+    log::warn!(target: GUEST, "{dropped} lines of worker {pid} were dropped");
 }
 
 /// A worker's process has ended.

@@ -32,7 +32,6 @@ impl Reactor<'_> {
                 SIGQUIT => self.begin_stop(Stop::Graceful, "SIGQUIT", now),
                 SIGHUP => {
                     log::info!("SIGHUP");
-                    self.resume_listening();
                     self.begin_reload(now);
                 }
                 SIGUSR1 => {
@@ -40,7 +39,7 @@ impl Reactor<'_> {
                     let _ = self.logs.reopen();
                 }
                 SIGUSR2 => self.begin_upgrade(now),
-                SIGWINCH => self.rest(),
+                SIGWINCH => self.rest(now),
                 SIGTTIN => self.add_workers(1),
                 SIGTTOU => self.add_workers(-1),
                 _ => {}
@@ -50,7 +49,6 @@ impl Reactor<'_> {
 
     /// One worker more, or one less.
     fn add_workers(&mut self, change: isize) {
-        self.resume_listening();
         let workers = self.generations.current().pool.workers();
         let most = usize::try_from(WORKERS_MAX).unwrap_or(usize::MAX);
         let wanted = workers.saturating_add_signed(change).clamp(1, most);
@@ -58,32 +56,61 @@ impl Reactor<'_> {
     }
 
     pub(super) fn scale(&mut self, workers: usize) {
+        self.resume();
         log::info!("{workers} workers from now on, {} before", self.generations.current().pool.workers());
         self.generations.current_mut().pool.set_workers(workers);
     }
 
-    /// SIGWINCH: the workers go when they are done, this process stays, and connections wait in the kernel. A terminal sends it for its
+    /// SIGWINCH: the workers go when what has come in is done, this process stays, and connections wait in the kernel. A terminal sends it for its
     /// size to whatever runs in it, which must not mean anything.
-    fn rest(&mut self) {
+    fn rest(&mut self, now: Instant) {
         let has_terminal = io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
-        if has_terminal || self.phase != Phase::Serving {
+        if has_terminal || self.phase != Phase::Serving || self.is_resting {
             return;
         }
-        log::info!("SIGWINCH: the workers go; SIGTTIN or SIGHUP brings them back");
+        log::info!(
+            "SIGWINCH: the workers go when what has come in is done; SIGHUP, SIGTTIN or SIGTTOU brings them back"
+        );
+        self.is_resting = true;
         self.listeners.pause(self.poll.registry());
+        self.control.handle_rest(now);
+        self.let_clients_go(now);
+    }
+
+    /// Nothing new is accepted. A request that has reached this machine is served: only then are the idle connections known.
+    fn let_clients_go(&mut self, now: Instant) {
+        self.clients.touch_all();
+        self.drive_clients(now);
+        self.clients.begin_drain();
+    }
+
+    /// Sends the workers away, once nobody waits for one.
+    pub(super) fn advance_rest(&mut self, now: Instant) {
         let backend = self.generations.current_mut();
+        if !self.is_resting || backend.is_resting || backend.has_waiting() || self.phase != Phase::Serving {
+            return;
+        }
+        log::debug!("generation {} rests", backend.number);
         backend.is_resting = true;
         for slot in backend.pool.slots() {
             backend.pool.retire(slot, Retirement::ScaledDown);
         }
+        // Only now do they have nothing to wait for.
+        backend.retire_workers(now);
     }
 
-    fn resume_listening(&mut self) {
-        if self.phase == Phase::Serving && !self.listeners.is_open() {
-            self.generations.current_mut().is_resting = false;
-            if let Err(error) = self.listeners.open(self.poll.registry()) {
-                log::error!("cannot wait for connections: {error}");
-            }
+    /// An operator wants something that needs workers: they come back, and connections are accepted again.
+    pub(super) fn resume(&mut self) {
+        if self.phase != Phase::Serving || !self.is_resting {
+            return;
+        }
+        log::info!("the workers come back");
+        self.is_resting = false;
+        for backend in self.generations.iter_mut() {
+            backend.is_resting = false;
+        }
+        if let Err(error) = self.listeners.open(self.poll.registry()) {
+            log::error!("cannot wait for connections: {error}");
         }
     }
 
@@ -99,13 +126,10 @@ impl Reactor<'_> {
                 log::info!("{why}: finishing {} requests in flight", self.generations.in_flight());
                 self.daemon.handle_stop();
                 self.refuse_queued(now);
-                self.fail_reload("the server stops".to_owned(), now);
+                self.give_up_reloads("the server stops", now);
                 self.cancel_upgrade();
-                // A request that has reached this machine is served: only then are the idle connections known.
                 self.listeners.close(self.poll.registry());
-                self.clients.touch_all();
-                self.drive_clients(now);
-                self.clients.begin_drain();
+                self.let_clients_go(now);
                 self.phase = Phase::Draining { until: now + patience };
             }
             // A process that has handed over has no time limit until it is told to stop.

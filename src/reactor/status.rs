@@ -26,6 +26,7 @@ impl Reactor<'_> {
             pid: std::process::id() as i32,
             manifest: absolute(&config.manifest),
             state: self.server_state(),
+            reload_waits: self.reload_waits_until.is_some(),
             uptime_ms: milliseconds(now.saturating_duration_since(self.started_at)),
             generation: current.number,
             generations: self.generations.iter().map(generation_status).collect(),
@@ -102,7 +103,8 @@ impl Reactor<'_> {
         match self.phase {
             Phase::Starting => ServerState::Starting,
             Phase::Serving if self.upgrade.is_some() => ServerState::Upgrading,
-            Phase::Serving if self.reload.is_some() => ServerState::Reloading,
+            Phase::Serving if self.is_reloading() => ServerState::Reloading,
+            Phase::Serving if self.is_resting => ServerState::Resting,
             Phase::Serving => ServerState::Serving,
             Phase::Draining { .. } => ServerState::Draining,
             Phase::Stopping { .. } | Phase::Stopped => ServerState::Stopping,

@@ -16,6 +16,7 @@ use crate::pool::{START_TIMEOUT, SlotId};
 use crate::sys::{self, Process, SharedPage, Spawned};
 
 use super::backend::{Backend, Worker};
+use super::chatter::Chatter;
 use super::frames::Violation;
 use super::report;
 use super::source::{Member, Source};
@@ -48,6 +49,7 @@ struct Running {
     silenced: Option<String>,
     /// Nobody waits for what it forks: it and its newborns have what others leave of the processors.
     is_ahead: bool,
+    chatter: Chatter,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,6 +105,13 @@ impl Template {
         }
     }
 
+    /// The machine stood still for `leap`.
+    pub fn forgive(&mut self, leap: Duration) {
+        if let Some(Running { stage: Stage::Loading { deadline }, .. }) = &mut self.running {
+            *deadline += leap;
+        }
+    }
+
     fn delay(&self) -> Duration {
         match self.failures.checked_sub(1) {
             None => Duration::ZERO,
@@ -141,8 +150,9 @@ impl Backend {
         link.encode(|out| ToWorker::Hello(hello).encode(out).is_ok());
         link.flush();
         let stage = Stage::Loading { deadline: now + START_TIMEOUT };
+        let chatter = Chatter::default();
         self.template.running =
-            Some(Running { process, link, page: ends.page, stage, silenced: None, is_ahead: false });
+            Some(Running { process, link, page: ends.page, stage, silenced: None, is_ahead: false, chatter });
         self.watch_template(registry);
         Ok(())
     }
@@ -210,7 +220,12 @@ impl Backend {
             match ToSupervisor::decode(&frame).map_err(Violation::Codec)? {
                 ToSupervisor::Ready(ready) => self.handle_template_ready(&ready)?,
                 ToSupervisor::Refused(refused) => return Err(Violation::Refused(refused.message.to_owned())),
-                ToSupervisor::Log { line, .. } => report::guest_line(None, &line),
+                ToSupervisor::Log { line, .. } => {
+                    if let Some(running) = &mut self.template.running {
+                        let pid = running.process.pid();
+                        report::chatter(None, &line, &mut running.chatter, pid, now);
+                    }
+                }
                 ToSupervisor::Forked { slot, pid } => self.handle_forked(SlotId(slot), pid, known, registry, now)?,
                 ToSupervisor::ForkFailed(failed) => {
                     self.handle_fork_failed(SlotId(failed.slot), failed.message, registry, now);
@@ -348,8 +363,19 @@ impl Backend {
         let group = self.group_name(slot);
         let awaited = super::backend::worker(&mut self.workers, slot).filter(|worker| worker.process.is_none());
         let Some(entry) = awaited.filter(|_| !is_known) else { return Err(Violation::Unexpected("Forked")) };
-        let process =
-            Process::adopt(pid).map_err(|_| Violation::Unexpected("pid, which is no child of this process,"))?;
+        let process = match Process::adopt(pid) {
+            Ok(process) => process,
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
+                return Err(Violation::Unexpected("pid, which is no child of this process,"));
+            }
+            // For want of descriptors, or of memory: no fault of the template's. The worker ends with its link.
+            Err(error) => {
+                let reason = format!("cannot watch process {pid}: {error}");
+                self.handle_fork_failed(slot, &reason, registry, now);
+                self.has_strays = true;
+                return Ok(());
+            }
+        };
         let fd = process.as_fd().as_raw_fd();
         let member = Member { generation: self.id, slot };
         if let Err(error) = registry.register(&mut SourceFd(&fd), Source::Process(member).token(), Interest::READABLE) {

@@ -66,6 +66,14 @@ impl Upgrade {
         }
     }
 
+    /// The machine stood still for `leap`.
+    pub(super) fn forgive(&mut self, leap: Duration) {
+        match &mut self.stage {
+            Stage::Awaited { deadline } => *deadline += leap,
+            Stage::Succeeded { .. } | Stage::Over => {}
+        }
+    }
+
     /// This process is the predecessor of one that serves, or did.
     fn has_succeeded(&self) -> bool {
         match self.stage {

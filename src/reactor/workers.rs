@@ -17,7 +17,7 @@ use crate::request::{Stage, Upload};
 use crate::sys::{Exit, Usage};
 use crate::timers::Timers;
 
-use super::backend::{Backend, Worker, worker};
+use super::backend::{Backend, Standing, Worker, worker};
 use super::clients::Clients;
 use super::deaths::Death;
 use super::dispatch::may_be_sent_again;
@@ -69,6 +69,9 @@ impl Backend {
         }
         let vacated = self.pool.handle_exit(slot, now);
         self.start_failures = if vacated.never_ready { self.start_failures.saturating_add(1) } else { 0 };
+        if ended.chatter.dropped() > 0 {
+            report::dropped_lines(ended.pid(), ended.chatter.dropped());
+        }
         let death = self.describe_death(slot, &ended, exit, vacated, now);
         report::worker_ended(&death, usage, vacated.delay, self.wants_workers());
         for id in [vacated.request, vacated.offered].into_iter().flatten() {
@@ -252,6 +255,10 @@ impl Backend {
 
     /// A worker that has closed its link is of no use; its end is told by its pidfd.
     fn handle_closed_link(&mut self, slot: SlotId, now: Instant) {
+        // There is no process yet whose end could be told: what has become of it, if it was forked at all, is its template's to say.
+        if self.is_unborn(slot) {
+            return;
+        }
         self.note_gone(slot, now);
         if let Some(entry) = worker(&mut self.workers, slot)
             && entry.silenced.is_none()
@@ -341,7 +348,10 @@ impl Backend {
 
     /// Tells the workers to end that have to go.
     pub(super) fn retire_workers(&mut self, now: Instant) {
-        self.pool.retire_aged(now);
+        // What waits until it may serve does not grow old: it would never be complete.
+        if self.standing != Standing::Starting {
+            self.pool.retire_aged(now);
+        }
         while let Some((slot, why)) = self.pool.poll_retire(now, self.kill_grace) {
             self.dismiss(slot, why);
         }
@@ -357,6 +367,7 @@ impl Backend {
     /// The machine stood still for `leap`: neither guests nor workers are late by that time.
     pub(super) fn forgive(&mut self, leap: Duration) {
         self.pool.forgive(leap);
+        self.template.forgive(leap);
         self.queue.forgive(leap);
         for request in self.requests.iter_mut() {
             request.deadline += leap;

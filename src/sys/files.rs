@@ -28,6 +28,24 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(directory)
 }
 
+/// Opens a file for reading that is one: never waits for a writer at the other end of a fifo, and wakes no device.
+///
+/// # Errors
+///
+/// As of open(2), or it is something else.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let file = File::from(open(path, flags, Mode::empty())?);
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        Ok(file)
+    } else if kind.is_dir() {
+        Err(Errno::EISDIR.into())
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+    }
+}
+
 /// Opens what `name` leads to, for reading. Nothing on the way may lead out of `directory`: not `..`, not an absolute path or link, not a
 /// link of `/proc` (openat2(2), `RESOLVE_BENEATH`). Never waits for a writer at the other end of a fifo.
 ///

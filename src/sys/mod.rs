@@ -26,7 +26,7 @@ pub use daemon::{Side, leave_session};
 pub use descriptors::{DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors};
 pub use environment::{keep_descriptors_to_ourselves, remove_variable, take_descriptor};
 pub use fds::{open_descriptors_max, reserve_worker_descriptors, set_nonblocking};
-pub use files::{open_beneath, open_directory, read_file, send_file};
+pub use files::{open_beneath, open_directory, open_regular, read_file, send_file};
 pub use heap::give_back_large_blocks;
 pub use identity::{Identity, IdentityError, change_directory, may_change_identity, set_umask};
 pub use output::{Output, Standard, keep, redirect, redirect_input, survive_file_size_limit};

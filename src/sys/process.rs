@@ -41,8 +41,8 @@ impl Process {
         Ok(Process { pid, pidfd })
     }
 
-    /// Takes a process that somebody else says is a child of this one. A pid that is not is refused: nothing may be signalled on the word
-    /// of another.
+    /// Takes a process that somebody else says is a child of this one. A pid that is not is refused with `ECHILD`: nothing may be signalled on the word
+    /// of another. Any other error is this process's own want.
     pub fn adopt(pid: u32) -> io::Result<Process> {
         let id = libc::id_t::from(pid);
         // SAFETY: an all-zero siginfo is a valid value of that plain C structure, and waitid writes to a live local. WNOWAIT leaves a child
@@ -51,8 +51,10 @@ impl Process {
             let mut info: libc::siginfo_t = std::mem::zeroed();
             libc::waitid(libc::P_PID, id, &mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
         };
-        if pid == 0 || known != 0 {
-            return Err(io::Error::last_os_error());
+        match known {
+            _ if pid == 0 => return Err(io::Error::from_raw_os_error(libc::ECHILD)),
+            0 => {}
+            _ => return Err(io::Error::last_os_error()),
         }
         Process::open(pid)
     }

@@ -1,6 +1,5 @@
 //! Reads certificates and private keys, and finds out whether they belong together. Bounded: a path may lead anywhere.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -13,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::{Blame, CertificateFiles, TlsError, TlsErrorCause};
+use crate::sys;
 
 /// Most bytes of a file of certificates or of a key.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -59,7 +59,7 @@ fn blame(blame: Blame) -> impl Fn(TlsErrorCause) -> TlsError {
 
 /// The bytes of a file, and its permissions.
 fn read(path: &Path) -> Result<(Vec<u8>, u32), TlsErrorCause> {
-    let file = File::open(path).map_err(TlsErrorCause::Unreadable)?;
+    let file = sys::open_regular(path).map_err(TlsErrorCause::Unreadable)?;
     let mode = file.metadata().map_err(TlsErrorCause::Unreadable)?.mode();
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(TlsErrorCause::Unreadable)?;

@@ -20,7 +20,6 @@ use crate::host::{Grants, Guest, Interrupted, new_store, wasi_http};
 use crate::reply::{AnswerSlot, PASS_ON_AFTER, Reply, Turn};
 use crate::requests::Illegal;
 use crate::serve::{Next, Server};
-use crate::sys::monotonic_ns;
 use crate::sys::signals;
 use crate::upload::{Collected, Upload};
 
@@ -145,17 +144,13 @@ impl Server {
         }
     }
 
-    /// The store in which the guest is about to get control.
+    /// The store in which the guest is about to get control. It says that the request has started when that happens.
     fn start(&mut self, engine: &Engine, grants: &Grants, id: RequestId) -> Result<(Store<Guest>, GuestLog), Report> {
         let status = self.surroundings.status;
-        status.store_started(id, monotonic_ns());
-        let mut store = new_store(engine, grants, &self.surroundings, id).map_err(|error| Report::of(&error))?;
-        // From here on the signal is heeded; a wish that came before it is found here.
+        let store = new_store(engine, grants, &self.surroundings, id).map_err(|error| Report::of(&error))?;
+        // From here on the signal is heeded; a wish that came before it is found here, or when the guest begins.
         if status.interrupt() == id || self.requests.active().is_none_or(|exchange| exchange.cancelled) {
             return Err(interrupted());
-        }
-        if status.inspect() == id {
-            store.set_epoch_deadline(0);
         }
         let log = store.data().log.clone();
         Ok((store, log))

@@ -35,7 +35,7 @@ fn every_setting_is_accepted_at_its_bounds_and_refused_one_past() {
     for setting in SETTINGS {
         let (least, most) = match setting.kind {
             Count(least, most, _) | CountPerCpu(least, most, _) | Mebibytes(least, most, _) => (least, most),
-            Milliseconds(least, most, _) => (least, most),
+            Milliseconds(least, most, _) | MillisecondsOrNone(least, most, _) => (least, most),
             Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..) | Account(..) | FileMode(..) => {
                 continue;
             }
@@ -55,6 +55,8 @@ fn every_default_is_within_its_bounds() {
         let (value, least, most) = match setting.kind {
             Count(least, most, field) | CountPerCpu(least, most, field) => (*field(&mut server) as u64, least, most),
             Milliseconds(least, most, field) => (field(&mut server).as_millis() as u64, least, most),
+            // None is beside the bounds.
+            MillisecondsOrNone(_, most, field) => (field(&mut server).as_millis() as u64, 0, most),
             Mebibytes(least, most, field) => (*field(&mut server) >> 20, least, most),
             Directory(..) | Word(..) | Socket(..) | Address(..) | OptionalPath(..) | Account(..) | FileMode(..) => {
                 continue;
@@ -62,6 +64,15 @@ fn every_default_is_within_its_bounds() {
         };
         assert!((least..=most).contains(&value), "{}", setting.name);
     }
+}
+
+#[test]
+fn workers_grow_at_least_a_second_old_or_never() {
+    assert_eq!(read("max-worker-age-ms = 0").0.worker_age_max, Duration::ZERO);
+    assert_eq!(read("max-worker-age-ms = 1000").0.worker_age_max, Duration::from_secs(1));
+    let (server, report) = read("max-worker-age-ms = 999");
+    assert_eq!((server.worker_age_max, report.list.len()), (Duration::ZERO, 1));
+    assert!(format!("{report:?}").contains("must be from 1000 to 31536000000 ms, or 0 for none"), "{report:?}");
 }
 
 #[test]

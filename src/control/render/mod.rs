@@ -105,11 +105,12 @@ impl Page {
     fn heading(&mut self, status: &Status) {
         let tone = match status.state {
             ServerState::Serving | ServerState::Reloading | ServerState::Upgrading => Tone::Good,
-            ServerState::Starting | ServerState::Draining | ServerState::Stopping => Tone::Warn,
+            ServerState::Starting | ServerState::Resting | ServerState::Draining | ServerState::Stopping => Tone::Warn,
         };
+        let by = if status.state == ServerState::Resting { " (WINCH)" } else { "" };
         let spans = [
             Span::new(&format!("rusmd {}", status.version), Tone::Strong),
-            Span::new(&format!(" is {}", status.state.name()), tone),
+            Span::new(&format!(" is {}{by}", status.state.name()), tone),
             Span::plain(format!(", pid {}, up {}", status.pid, duration(status.uptime_ms))),
         ];
         for span in spans {
@@ -138,7 +139,12 @@ impl Page {
             let (left, deaths) = (duration(poison.refused_for_ms), poison.deaths);
             self.problem(&format!("{handler} {} is refused for {left}: it killed {deaths} workers", poison.path));
         }
-        if status.workers_ready() < status.workers_wanted && status.state != ServerState::Starting {
+        if status.reload_waits {
+            let alive = status.generations.len();
+            self.problem(&format!("a reload waits: {alive} generations have requests, and the first has to end"));
+        }
+        let has_few = !matches!(status.state, ServerState::Starting | ServerState::Resting);
+        if status.workers_ready() < status.workers_wanted && has_few {
             let (ready, wanted) = (status.workers_ready(), status.workers_wanted);
             self.problem(&format!("{ready} of {wanted} workers are ready"));
         }

@@ -167,10 +167,27 @@ fn a_half_closed_connection_still_gets_its_reply() {
 }
 
 #[test]
-fn connections_have_their_limit_and_the_next_is_told_so() {
+fn connections_have_their_limit_and_the_next_takes_the_place_of_who_has_been_silent_longest() {
     let mut server = Server::new();
     let silent: Vec<_> = (0..CONNECTIONS_MAX).map(|_| server.connect()).collect();
     server.until_open(CONNECTIONS_MAX);
+    let _stream = server.say(b"status\n");
+    assert_eq!(server.until(ControlSocket::poll_command).1, Command::Status);
+    assert_eq!(server.open(), CONNECTIONS_MAX);
+    let mut end = [0; 1];
+    let gone = silent.iter().filter(|stream| {
+        stream.set_nonblocking(true).expect("set");
+        matches!(std::io::Read::read(&mut &**stream, &mut end), Ok(0))
+    });
+    assert_eq!(gone.count(), 1, "nobody else has lost the place");
+}
+
+#[test]
+fn connections_have_their_limit_and_the_next_is_told_so_where_all_have_said_something() {
+    let mut server = Server::new();
+    let silent: Vec<_> = (0..CONNECTIONS_MAX).map(|_| server.say(b"stat")).collect();
+    server.until_open(CONNECTIONS_MAX);
+    server.turn();
     let one_more = server.connect();
     server.turn();
     assert_eq!(hear(one_more).error.as_deref(), Some("too many operators at a time"));

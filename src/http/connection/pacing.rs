@@ -28,6 +28,13 @@ impl Connection {
         self.send_since = now;
     }
 
+    /// The server stood still for `leap`, which is no time of the client's.
+    pub fn forgive(&mut self, leap: Duration) {
+        for since in [&mut self.read_since, &mut self.write_since, &mut self.send_since] {
+            *since += leap;
+        }
+    }
+
     /// Whether it is the client's turn to read: there is output, or a body beside it.
     pub(super) fn is_sending(&self) -> bool {
         let is_beside = matches!(self.phase, Phase::Exchanging(Exchange { reply: Reply::Beside { .. }, .. }));

@@ -13,7 +13,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
@@ -350,6 +350,16 @@ impl Session {
             if let Phase::Open(connection) = &mut self.phase {
                 connection.graceful_shutdown();
             }
+        }
+    }
+
+    /// The server stood still for `leap`, which is no time of the client's.
+    pub fn forgive(&mut self, leap: Duration) {
+        for since in [&mut self.idle_since, &mut self.write_since, &mut self.send_since] {
+            *since += leap;
+        }
+        if let Service::Draining { since: Some(since) } = &mut self.service {
+            *since += leap;
         }
     }
 

@@ -330,6 +330,13 @@ impl Stream {
         self.close(Ending::Gone);
     }
 
+    /// The server stood still for `leap`, which is no time of the client's.
+    pub fn forgive(&mut self, leap: Duration) {
+        for since in [&mut self.read_since, &mut self.write_since, &mut self.sending_since] {
+            *since += leap;
+        }
+    }
+
     /// `deadline` has passed. Called too early, it does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.write_deadline().is_some_and(|deadline| deadline <= now) {

@@ -241,3 +241,16 @@ fn a_start_with_everything_cached_is_quick() {
     assert!(!server.log().contains("compiling"), "{}", server.log());
     assert_eq!(server.get("/users/42").text(), "user 42");
 }
+
+#[test]
+fn a_control_socket_where_nobody_listens_is_named_and_who_wants_json_gets_json() {
+    let scratch = Scratch::new();
+    let nowhere = scratch.path().join("nowhere.sock");
+    let output = rusmd(&["ctl", "status", "--json", "--socket", nowhere.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(why.contains(&format!("no server listens at {}", nowhere.display())), "{why}");
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["ok"], false);
+    assert!(told["error"].as_str().is_some_and(|error| error.contains("nowhere.sock")), "{told}");
+}

@@ -40,20 +40,20 @@ fn ctl_of(directory: &Path, words: &[&str]) -> Output {
     run(&mut ctl_command(directory, words))
 }
 
-fn ctl(server: &Server, words: &[&str]) -> Output {
+pub fn ctl(server: &Server, words: &[&str]) -> Output {
     ctl_of(server.scratch(), words)
 }
 
 /// What a command that succeeds prints.
 #[track_caller]
-fn told(output: &Output) -> String {
+pub fn told(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{}", printed(output));
     String::from_utf8(output.stdout.clone()).expect("what is printed is text")
 }
 
 /// What a command that fails prints, its hint included.
 #[track_caller]
-fn refused(output: &Output, code: i32) -> String {
+pub fn refused(output: &Output, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{}", printed(output));
     String::from_utf8(output.stderr.clone()).expect("what is printed is text")
 }
@@ -75,7 +75,7 @@ pub fn status(server: &Server) -> Value {
 
 /// Waits until the status is as it should be, and returns it.
 #[track_caller]
-fn status_when(server: &Server, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+pub fn status_when(server: &Server, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     let found = wait::poll(SOON, || {
         last = status(server);
@@ -424,9 +424,9 @@ fn a_flood_of_silent_operators_costs_clients_nothing_and_passes() {
     for _ in 0..10 {
         assert_serves(&server);
     }
-    let why = refused(&ctl(&server, &["status"]), FAILED);
-    assert!(why.contains("too many operators at a time"), "{why}");
-    wait::until("the silent ones have lost their places", || ctl(&server, &["status"]).status.success());
+    for _ in 0..3 {
+        assert_eq!(status(&server)["state"], "serving", "who says something is heard at once");
+    }
     drop(silent);
 }
 

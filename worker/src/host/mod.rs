@@ -26,6 +26,7 @@ use crate::host::hooks::{Hooks, Reach};
 use crate::host::limits::Limits;
 use crate::host::stdio::{GuestLog, Stream};
 use crate::link::Outbox;
+use crate::sys::monotonic_ns;
 
 /// Most resources (streams, bodies, sockets…) that one instance may hold at a time: some tens of bytes each. JavaScript engines leave one
 /// behind for each 8 KiB of body.
@@ -68,6 +69,8 @@ pub struct Guest {
     limits: Limits,
     pub log: GuestLog,
     id: RequestId,
+    /// Its code has had control. One that serves no request is not asked.
+    has_started: bool,
     status: &'static StatusPage,
     outbox: Outbox,
 }
@@ -118,6 +121,7 @@ pub fn new_store(
         limits: Limits::new(grants.memory_bytes_max),
         log,
         id,
+        has_started: id == RequestId::NONE,
         status: surroundings.status,
         outbox: surroundings.outbox.clone(),
     };
@@ -126,7 +130,14 @@ pub fn new_store(
     store.set_max_component_handles(HANDLES_MAX);
     // The signal that moves the epoch may come late, for a request that has ended: only the status page says whom it meant. Before the
     // first request there is nobody else that it could mean. Anybody else makes way for a moment, so that what it has written can leave.
-    store.epoch_deadline_callback(|store| {
+    // The deadline of the store of a request is past from the beginning: the first that any code of the guest's does is to come here, be it when the
+    // instance is made or when it is called.
+    store.epoch_deadline_callback(|mut store| {
+        let guest = store.data_mut();
+        let is_first = !std::mem::replace(&mut guest.has_started, true);
+        if is_first {
+            guest.status.store_started(guest.id, monotonic_ns());
+        }
         let guest = store.data();
         if guest.status.interrupt() == guest.id {
             return Err(Interrupted.into());
@@ -137,9 +148,9 @@ pub fn new_store(
             let pushed = guest.outbox.push_urgent(&ToSupervisor::Backtrace { id: guest.id, backtrace });
             debug_assert!(pushed.is_ok(), "a backtrace within its limit can be encoded");
         }
-        Ok(UpdateDeadline::Yield(1))
+        Ok(if is_first { UpdateDeadline::Continue(1) } else { UpdateDeadline::Yield(1) })
     });
-    store.set_epoch_deadline(1);
+    store.set_epoch_deadline(u64::from(id == RequestId::NONE));
     Ok(store)
 }
 
