@@ -170,29 +170,6 @@ fn compare_with_ledger(told: &BTreeMap<u64, Told>, ledger: &BTreeMap<u64, Lines>
     assert!(unwritten < failed, "no request that failed has written that it had started");
 }
 
-#[test]
-fn what_fails_before_its_guest_has_begun_is_told_as_not_started() {
-    let (directory, logs) = (Scratch::new(), Scratch::new());
-    let (granted, access_log) = (directory.path().join("granted"), logs.path().join("access"));
-    fs::create_dir(&granted).expect("made");
-    let mut server = Setup::new()
-        .routes(&[("GET /ledger", "ledger#record")])
-        .capability("ledger", &format!("preopen = [\"{}::/ledger:rw\"]", granted.display()))
-        .server("sandbox", "\"off\"")
-        .log("access", &format!("\"{}\"", access_log.display()))
-        .log("access-format", "\"json\"")
-        .start();
-    server.expect_error("ledger");
-    fs::remove_dir(&granted).expect("removed");
-    assert_ne!(server.get("/ledger?id=1").status(), 200);
-    let mut line = String::new();
-    wait::until("it is in the access log", || {
-        line = fs::read_to_string(&access_log).unwrap_or_default();
-        line.contains("/ledger?id=1")
-    });
-    assert!(line.contains("\"started\":false"), "{line}");
-}
-
 /// Each request that failed is named once by a death in the log, with the process that was killed and a signal that was sent, and each death that
 /// names a request names one that failed.
 fn compare_with_log(server: &Server, told: &BTreeMap<u64, Told>, killed: &BTreeMap<i32, Signal>) {

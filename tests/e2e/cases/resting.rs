@@ -66,6 +66,7 @@ fn workers_that_were_sent_away_come_back_whoever_wants_something_of_them() {
         assert!(waiting.is_silent(), "a connection waits in the kernel");
         wish();
         assert_eq!(waiting.response().status(), 200);
+        status_when(&server, "the reload is over", |status| status["state"] == "serving");
     }
     let status = status_when(&server, "one generation is left", |status| {
         status["generations"].as_array().is_some_and(|generations| generations.len() == 1)
