@@ -13,6 +13,7 @@ mod document;
 mod listen;
 mod log;
 mod networks;
+mod response_headers;
 mod serve;
 pub mod settings;
 mod tls;

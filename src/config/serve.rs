@@ -13,6 +13,7 @@ use super::directory::{self, Directory};
 use super::document::{self, Key, Shape, Value, span};
 use super::listen::{Listen, SocketOptions};
 use super::networks::Networks;
+use super::response_headers;
 use super::settings;
 use super::tls::{self, Tls};
 use crate::compress::Policy;
@@ -24,19 +25,9 @@ pub const SERVES_MAX: usize = 256;
 /// Most bytes of a method in a route.
 const METHOD_BYTES_MAX: usize = 32;
 
-/// Most response headers of one listener.
-const HEADERS_MAX: usize = 64;
-
 const CONNECTIONS_MAX: u64 = 1_000_000;
 
 const PROTOCOLS: [&str; 2] = ["http", "https"];
-
-/// Fields that frame a message or belong to the connection are the server's own (RFC 9110, section 7.6.1; RFC 9112, section 6).
-const FRAMING_HEADERS: [&str; 8] =
-    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
-
-/// Fields that are different in each response.
-const RESPONSE_HEADERS: [&str; 2] = ["date", "x-request-id"];
 
 const SHAPE: Shape = Shape {
     name: "[[serve]]",
@@ -310,8 +301,8 @@ impl<'d> Draft<'d> {
             "compression-types" => compression::read_types(value, &mut self.compression, report),
             "component" => self.component = Some(value),
             "routes" => self.routes = Some((key, value)),
-            "headers" => self.headers = read_headers(value, report),
-            "server-header" => self.server_header = read_server_header(value, report),
+            "headers" => self.headers = response_headers::read(value, report),
+            "server-header" => self.server_header = response_headers::read_server(value, report),
             "max_connections" => {
                 self.connections_max = document::integer(value, &(1..=CONNECTIONS_MAX), "", report)
                     .and_then(|connections| usize::try_from(connections).ok());
@@ -397,50 +388,6 @@ fn read_listen(
         report.push(found.label("again here").also(first, "first here"));
     }
     Some(listen)
-}
-
-fn read_headers<'d>(value: &'d Value<'d>, report: &mut Report) -> Vec<(String, String)> {
-    let mut headers = Vec::new();
-    let Some(table) = document::table(value, report) else { return headers };
-    if table.len() > HEADERS_MAX {
-        report.push(Diagnostic::error(span(value), format!("a listener adds at most {HEADERS_MAX} headers")));
-        return headers;
-    }
-    for (key, value) in document::entries(table) {
-        let name: &str = key.get_ref();
-        let Some(text) = document::string(value, report) else { continue };
-        if !is_token(name) {
-            report.push(Diagnostic::error(span(key), format!("{} cannot be the name of a header", quoted(name))));
-        } else if FRAMING_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-            let found = Diagnostic::error(span(key), format!("the header {} is the server's own", quoted(name)));
-            report.push(found.label("it frames the message"));
-        } else if RESPONSE_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-            let found = Diagnostic::error(span(key), format!("the header {} is the server's own", quoted(name)));
-            report.push(found.label("each response has one of its own"));
-        } else if is_field_value(value, text, report) {
-            headers.push((name.to_owned(), text.to_owned()));
-        }
-    }
-    headers
-}
-
-fn is_field_value(value: &Value<'_>, text: &str, report: &mut Report) -> bool {
-    let is_legal = !text.chars().any(|c| c.is_control() && c != '\t') && text.trim_matches([' ', '\t']) == text;
-    if !is_legal {
-        let message = "a header's value has no control characters and no blanks around it";
-        report.push(Diagnostic::error(span(value), message));
-    }
-    is_legal
-}
-
-/// What responses tell of their server (RFC 9110, section 10.2.4).
-fn read_server_header<'d>(value: &'d Value<'d>, report: &mut Report) -> Option<(&'d Value<'d>, String)> {
-    let text = document::string(value, report)?;
-    if text.is_empty() {
-        report.push(Diagnostic::error(span(value), "the Server header would be empty").hint("leave the key out"));
-        return None;
-    }
-    is_field_value(value, text, report).then(|| (value, text.to_owned()))
 }
 
 fn read_target(
@@ -597,7 +544,7 @@ fn is_action(action: &str) -> bool {
 }
 
 /// RFC 9110, section 5.6.2.
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(legal)
 }
