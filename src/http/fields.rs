@@ -92,7 +92,7 @@ pub fn is_forwarding(name: &str) -> bool {
     name == "forwarded" || begins_as(name, "x-forwarded-") || is_as(name, "x-real-ip")
 }
 
-/// Whether a field is for proxies to write: as [`is_forwarding`], or the way that a message has come (RFC 9110 §7.6.3).
+/// Whether a field is for proxies to write: on whose behalf it asks, or the way that a message has come (RFC 9110 §7.6.3).
 pub fn is_of_proxies(name: &str) -> bool {
     name == "via" || is_forwarding(name)
 }

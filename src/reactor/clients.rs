@@ -21,6 +21,7 @@ use crate::transport::Transport;
 use super::downloads::Download;
 
 use super::neighbours::{Neighbourhood, Neighbours};
+use super::turns::{Cause, Turns};
 
 /// What clients are told for which there is no place.
 pub(super) const TOO_MANY: &str = "too many connections";
@@ -100,12 +101,7 @@ pub struct Clients {
     timers: Timers<ClientKey>,
     /// Clients whose time seems to be over in this turn.
     suspects: Vec<ClientKey>,
-    /// Clients that have something to do in this turn.
-    work: Vec<ClientKey>,
-    /// Connections of HTTP/2 that do: after their requests, so that what those have is written at once.
-    sessions: Vec<ClientKey>,
-    /// Clients that have used up their share of this turn.
-    later: Vec<ClientKey>,
+    turns: Turns,
 }
 
 impl Clients {
@@ -120,9 +116,7 @@ impl Clients {
             generation: 0,
             timers: Timers::default(),
             suspects: Vec::new(),
-            work: Vec::new(),
-            sessions: Vec::new(),
-            later: Vec::new(),
+            turns: Turns::default(),
         }
     }
 
@@ -213,7 +207,7 @@ impl Clients {
         let entry = self.slab.vacant_entry();
         let key = ClientKey { index: entry.key() as u32, generation: self.generation };
         entry.insert(client(key));
-        self.touch(key);
+        self.add(key, Cause::Event);
         key
     }
 
@@ -339,23 +333,31 @@ impl Clients {
         self.slab.get_mut(key.index as usize).filter(|client| client.key == key)
     }
 
-    /// Notes that this client has something to do before the turn ends.
+    /// Notes that there is something for this client to do.
     pub fn touch(&mut self, key: ClientKey) {
+        self.add(key, Cause::Answer);
+    }
+
+    fn add(&mut self, key: ClientKey, cause: Cause) {
         if let Some(client) = self.slab.get_mut(key.index as usize).filter(|client| client.key == key)
             && !client.touched
         {
             client.touched = true;
-            match client.connection {
-                Protocol::Http1(_) | Protocol::Stream(_) => self.work.push(key),
-                Protocol::Session(_) => self.sessions.push(key),
-            }
+            let is_session = matches!(client.connection, Protocol::Session(_));
+            self.turns.add(key, if is_session { Cause::Session } else { cause });
         }
     }
 
-    /// The next client that has something to do.
-    pub fn next_touched(&mut self) -> Option<ClientKey> {
+    /// How many clients have something to do.
+    pub fn touched(&self) -> usize {
+        self.turns.len()
+    }
+
+    /// The next client that has something to do; connections of HTTP/2 come after all others, or are asked for alone.
+    pub fn next_touched(&mut self, only_sessions: bool) -> Option<ClientKey> {
         loop {
-            let key = self.work.pop().or_else(|| self.sessions.pop())?;
+            let other = if only_sessions { None } else { self.turns.pop() };
+            let key = other.or_else(|| self.turns.pop_session())?;
             if let Some(client) = self.get_mut(key) {
                 client.touched = false;
                 return Some(key);
@@ -365,17 +367,17 @@ impl Clients {
 
     /// Notes that this client goes on in the next turn, so that others have theirs.
     pub fn postpone(&mut self, key: ClientKey) {
-        self.later.push(key);
+        self.turns.postpone(key);
     }
 
     pub fn begin_turn(&mut self) {
-        for key in std::mem::take(&mut self.later) {
-            self.touch(key);
+        for key in self.turns.take_postponed() {
+            self.add(key, Cause::Event);
         }
     }
 
     pub fn have_work(&self) -> bool {
-        !self.later.is_empty() || !self.work.is_empty() || !self.sessions.is_empty()
+        !self.turns.is_empty()
     }
 
     pub fn handle_event(&mut self, index: usize, event: &mio::event::Event) {
@@ -390,7 +392,7 @@ impl Clients {
             client.writable = true;
         }
         let key = client.key;
-        self.touch(key);
+        self.add(key, Cause::Event);
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {

@@ -20,6 +20,15 @@ use super::{Reactor, report};
 /// Rounds of read, events and write that one client gets in one turn.
 const ROUNDS_PER_TURN: usize = 32;
 
+/// Rounds in one turn over all clients, but that each gets the least that brings a request in and its answer out: where many have something to do,
+/// those who have much wait for those who have little.
+const ROUNDS_OF_ALL: usize = 2048;
+
+const ROUNDS_MIN: usize = 2;
+
+/// Clients of one turn, and connections of HTTP/2 beside them; workers do not wait for more.
+const CLIENTS_PER_TURN: usize = 32;
+
 /// Steps of handshakes in one turn, over all clients: each may cost a signature, and those who have theirs behind them wait meanwhile.
 const OPENINGS_PER_TURN: usize = 16;
 
@@ -36,22 +45,44 @@ pub(super) enum Progress {
     Ended,
 }
 
+/// What there is for the clients of one turn: rounds for each, steps of handshakes for all.
+struct Share {
+    rounds: usize,
+    openings: usize,
+}
+
 impl Reactor<'_> {
-    /// Gives each client that has something to do its turn.
+    /// Gives clients that have something to do their turn, as many as one turn of the loop is for.
     pub(super) fn drive_clients(&mut self, now: Instant) {
-        let mut openings = OPENINGS_PER_TURN;
-        while let Some(key) = self.clients.next_touched() {
-            self.drive(key, &mut openings, now);
+        let mut share = self.share();
+        for only_sessions in [false, true] {
+            for _ in 0..CLIENTS_PER_TURN {
+                let Some(key) = self.clients.next_touched(only_sessions) else { break };
+                self.drive(key, &mut share, now);
+            }
         }
     }
 
-    fn drive(&mut self, key: ClientKey, openings: &mut usize, now: Instant) {
+    /// The same for all of them.
+    pub(super) fn drive_all_clients(&mut self, now: Instant) {
+        let mut share = self.share();
+        while let Some(key) = self.clients.next_touched(false) {
+            self.drive(key, &mut share, now);
+        }
+    }
+
+    fn share(&self) -> Share {
+        Share { rounds: rounds_each(self.clients.touched()), openings: OPENINGS_PER_TURN }
+    }
+
+    fn drive(&mut self, key: ClientKey, share: &mut Share, now: Instant) {
         let Some(client) = self.clients.get_mut(key) else { return };
         if client.is_opening() && !client.connection.is_closed() {
-            let Some(left) = openings.checked_sub(1) else { return self.clients.postpone(key) };
-            *openings = left;
+            let Some(left) = share.openings.checked_sub(1) else { return self.clients.postpone(key) };
+            share.openings = left;
         }
-        let progress = drive_client(client, &mut self.generations, &mut self.counters, &mut self.scratch, now);
+        let progress =
+            drive_client(client, share.rounds, &mut self.generations, &mut self.counters, &mut self.scratch, now);
         match progress {
             Progress::Waits => self.clients.arm(key),
             Progress::Announced => {
@@ -79,8 +110,18 @@ impl Reactor<'_> {
     }
 }
 
+/// How many rounds each of so many clients gets in one turn.
+const fn rounds_each(clients: usize) -> usize {
+    match ROUNDS_OF_ALL.checked_div(clients) {
+        Some(rounds) if rounds < ROUNDS_MIN => ROUNDS_MIN,
+        Some(rounds) if rounds < ROUNDS_PER_TURN => rounds,
+        Some(_) | None => ROUNDS_PER_TURN,
+    }
+}
+
 fn drive_client(
     client: &mut Client,
+    rounds: usize,
     generations: &mut Generations,
     counters: &mut Counters,
     scratch: &mut [u8],
@@ -95,7 +136,7 @@ fn drive_client(
     if client.ended && is_queued(client, generations) {
         client.connection.handle_disconnect();
     }
-    for _ in 0..ROUNDS_PER_TURN {
+    for _ in 0..rounds {
         handle_events(client, generations, counters, scratch, now);
         flush(client, now);
         match downloads::go_on(client, generations, scratch, now) {
@@ -259,6 +300,8 @@ fn handle_events(
                 client.request = None;
                 let added = generations.current().app().response_headers(client.serve);
                 report::respond(&mut client.connection, &answer, &id, added, now);
+                // Nor does one who has pipelined hundreds have hundreds of answers before others have one.
+                return;
             }
             Some(Instead::File(asked, reply)) => {
                 client.connection.name_request(asked.id.clone());
@@ -281,4 +324,17 @@ fn pass_on(
     let name = backend.requests.get(id)?.name.clone();
     let answer = take(backend, id).err()?;
     Some(Instead::Answer(name, answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_have_something_to_do_the_less_each_does_in_a_turn() {
+        let table = [(0, 32), (1, 32), (64, 32), (65, 31), (1000, 2), (1024, 2), (1025, 2), (1_000_000, 2)];
+        for (clients, rounds) in table {
+            assert_eq!(rounds_each(clients), rounds, "{clients}");
+        }
+    }
 }

@@ -38,6 +38,7 @@ mod status;
 mod succession;
 mod template;
 mod transfer;
+mod turns;
 mod upgrade;
 mod uploads;
 mod workers;
@@ -461,7 +462,7 @@ impl<'d> Reactor<'d> {
         self.listeners.handle_timers(now);
         if self.clients.handle_timers(now) {
             // What they have sent may be waiting in the kernel: it is read before anybody is called late.
-            self.drive_clients(now);
+            self.drive_all_clients(now);
             self.clients.judge(now);
         }
         self.control.handle_timers(now);

@@ -320,7 +320,7 @@ fn only_its_user_and_root_can_open_the_socket() {
     // The binaries may be where nobody else can read them.
     let scratch = Scratch::new();
     let program = scratch.path().join("rusmd");
-    fs::copy(paths::binary("rusmd"), &program).expect("copied");
+    rusmd_e2e::daemon::install(&paths::binary("rusmd"), &program);
     let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("changed");
     [scratch.path(), &program, server.scratch()].into_iter().for_each(open);
     let mut command = Command::new(program);

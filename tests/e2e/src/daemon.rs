@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use nix::sys::signal::Signal;
@@ -104,8 +104,8 @@ impl Daemon {
     /// Puts another program in the place of the one that runs, as a package manager does: by a rename.
     #[track_caller]
     pub fn replace_program(&self, contents: &[u8]) {
-        let new = self.scratch.write("rusmd.new", contents);
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+        let (source, new) = (self.scratch.write("rusmd.source", contents), self.path("rusmd.new"));
+        install(&source, &new);
         fs::rename(new, &self.program).expect("it can be renamed");
     }
 
@@ -250,6 +250,14 @@ impl Drop for Daemon {
             }
         }
     }
+}
+
+/// Makes a program of a file, in another process: a descriptor that writes to it here could be in a child of another test while it is to be run,
+/// which is then "Text file busy" (execve(2)).
+#[track_caller]
+pub fn install(source: &Path, program: &Path) {
+    let output = run(Command::new("install").args(["-m", "755"]).arg(source).arg(program));
+    assert!(output.status.success(), "{}", printed(&output));
 }
 
 /// Runs a program to its end.
