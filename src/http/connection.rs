@@ -23,6 +23,7 @@ use super::context::{Buffers, Context, DATE_BYTES};
 use super::error::RequestError;
 use super::head::{Facts, HeadScan, Headers, RequestHead};
 use super::limits::{FAREWELL_BYTES_MAX, LINGER_TIME_MAX};
+use super::outflow::Outflow;
 use super::patience::Patience;
 use super::request_id::PublicId;
 use super::response::Framing;
@@ -59,16 +60,10 @@ pub struct Connection {
     buffers: Option<Box<Buffers>>,
     /// Since when the present phase waits for the client to send.
     read_since: Instant,
-    /// Since when the output waits for the client to read.
-    write_since: Instant,
     /// Patience with a client that sends a body.
     receive: Patience,
-    /// Patience with a client that reads, and until when its time has been counted, while it is the client's turn.
-    send: Patience,
-    send_since: Instant,
-    /// Bytes that have been written, and how many of them the client's side is known to have.
-    written: u64,
-    acknowledged: u64,
+    /// How the client reads.
+    outflow: Outflow,
     /// What may still be thrown away of a client that was told to leave; after any other answer time alone ends it.
     linger_bytes_left: u64,
 }
@@ -169,7 +164,8 @@ enum News {
 
 impl Connection {
     pub fn new(context: Rc<Context>, scheme: Scheme, now: Instant) -> Self {
-        let (receive, send) = (Patience::new(&context.timeouts.receive), Patience::new(&context.timeouts.send));
+        let receive = Patience::new(&context.timeouts.receive);
+        let outflow = Outflow::new(&context.timeouts.send, now);
         Self {
             context,
             scheme,
@@ -180,12 +176,8 @@ impl Connection {
             news: None,
             buffers: None,
             read_since: now,
-            write_since: now,
             receive,
-            send,
-            send_since: now,
-            written: 0,
-            acknowledged: 0,
+            outflow,
             linger_bytes_left: u64::MAX,
         }
     }
@@ -361,7 +353,7 @@ impl Connection {
         };
         if count > 0 {
             buffers.sent(count);
-            self.count_written(count as u64, now);
+            self.outflow.handle_written(count as u64, now);
         }
         if self.wants_output() {
             self.release_held(now);
@@ -473,7 +465,7 @@ impl Connection {
         if !self.output().is_empty() {
             self.phase = Phase::Closing { linger };
         } else if linger && self.inbound == Inbound::Open {
-            (self.read_since, self.write_since) = (now, now);
+            (self.read_since, self.outflow.write_since) = (now, now);
             self.phase = Phase::ShuttingWrite;
             self.release_buffers();
         } else {
@@ -498,7 +490,7 @@ impl Connection {
             Phase::Exchanging(_) => self.is_client_awaited().then_some(timeouts.body)?,
             Phase::Discarding { .. } => timeouts.linger,
             Phase::ShuttingWrite | Phase::Lingering => {
-                let end = self.write_since + LINGER_TIME_MAX;
+                let end = self.outflow.write_since + LINGER_TIME_MAX;
                 return Some(end.min(self.read_since + timeouts.linger));
             }
             Phase::Closing { .. } | Phase::Foreign | Phase::Closed { .. } => return None,
@@ -508,10 +500,7 @@ impl Connection {
     }
 
     fn write_deadline(&self) -> Option<Instant> {
-        let timeouts = &self.context.timeouts;
-        let pause_end = self.is_sending().then(|| self.write_since + timeouts.write)?;
-        let next_look = self.send.next_look(&timeouts.send, self.send_since);
-        Some(next_look.map_or(pause_end, |look| look.min(pause_end)))
+        self.is_sending().then(|| self.outflow.deadline(&self.context.timeouts))
     }
 
     /// Whether there will be no further request.
@@ -525,10 +514,10 @@ impl Connection {
 
     fn output_mut(&mut self, now: Instant) -> &mut Vec<u8> {
         if self.output().is_empty() {
-            self.write_since = now;
+            self.outflow.write_since = now;
         }
         if !self.is_sending() {
-            self.send_since = now;
+            self.outflow.begin_turn(now);
         }
         &mut self.buffers_mut().output
     }

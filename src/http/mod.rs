@@ -26,6 +26,7 @@ pub mod h2;
 mod head;
 mod limits;
 mod lines;
+mod outflow;
 mod patience;
 mod protocol;
 mod request_id;

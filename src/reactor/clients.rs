@@ -287,7 +287,7 @@ impl Clients {
                 stream.handle_disconnect();
             }
             if is_over || stream.is_woken() {
-                self.touch(*key);
+                self.add(*key, Cause::Event);
             }
         }
         if let Some(Client { kin: Kin::Session(place), .. }) = self.get_mut(session) {
@@ -353,11 +353,10 @@ impl Clients {
         self.turns.len()
     }
 
-    /// The next client that has something to do; connections of HTTP/2 come after all others, or are asked for alone.
-    pub fn next_touched(&mut self, only_sessions: bool) -> Option<ClientKey> {
+    /// The next client that has something to do for this cause.
+    pub fn next_touched(&mut self, cause: Cause) -> Option<ClientKey> {
         loop {
-            let other = if only_sessions { None } else { self.turns.pop() };
-            let key = other.or_else(|| self.turns.pop_session())?;
+            let key = self.turns.pop(cause)?;
             if let Some(client) = self.get_mut(key) {
                 client.touched = false;
                 return Some(key);

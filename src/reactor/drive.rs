@@ -15,6 +15,7 @@ use super::clients::Client;
 use super::downloads::{self, Instead, Pace};
 use super::generation::Generations;
 use super::open::open;
+use super::turns::Cause;
 use super::{Reactor, report};
 
 /// Rounds of read, events and write that one client gets in one turn.
@@ -54,19 +55,28 @@ struct Share {
 impl Reactor<'_> {
     /// Gives clients that have something to do their turn, as many as one turn of the loop is for.
     pub(super) fn drive_clients(&mut self, now: Instant) {
-        let mut share = self.share();
-        for only_sessions in [false, true] {
-            for _ in 0..CLIENTS_PER_TURN {
-                let Some(key) = self.clients.next_touched(only_sessions) else { break };
-                self.drive(key, &mut share, now);
-            }
-        }
+        self.drive_up_to(CLIENTS_PER_TURN, now);
     }
 
     /// The same for all of them.
     pub(super) fn drive_all_clients(&mut self, now: Instant) {
+        self.drive_up_to(usize::MAX, now);
+    }
+
+    /// Everybody for whom there is something, and so many of whom something has come; connections of HTTP/2 come behind their requests.
+    fn drive_up_to(&mut self, most: usize, now: Instant) {
         let mut share = self.share();
-        while let Some(key) = self.clients.next_touched(false) {
+        let (mut events, mut sessions) = (most, most);
+        loop {
+            let key = if let Some(key) = self.clients.next_touched(Cause::Answer) {
+                key
+            } else if let Some(key) = take(&mut events, || self.clients.next_touched(Cause::Event)) {
+                key
+            } else if let Some(key) = take(&mut sessions, || self.clients.next_touched(Cause::Session)) {
+                key
+            } else {
+                return;
+            };
             self.drive(key, &mut share, now);
         }
     }
@@ -108,6 +118,14 @@ impl Reactor<'_> {
         }
         self.clients.drive_kin(key, now);
     }
+}
+
+/// Takes one, while some of what there may be is left.
+fn take(left: &mut usize, next: impl FnOnce() -> Option<ClientKey>) -> Option<ClientKey> {
+    let fewer = left.checked_sub(1)?;
+    let key = next()?;
+    *left = fewer;
+    Some(key)
 }
 
 /// How many rounds each of so many clients gets in one turn.

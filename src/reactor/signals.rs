@@ -80,7 +80,7 @@ impl Reactor<'_> {
     /// Nothing new is accepted. A request that has reached this machine is served: only then are the idle connections known.
     fn let_clients_go(&mut self, now: Instant) {
         self.clients.touch_all();
-        self.drive_clients(now);
+        self.drive_all_clients(now);
         self.clients.begin_drain();
     }
 
@@ -170,7 +170,7 @@ impl Reactor<'_> {
                             backend.shed_all(&mut self.clients, now);
                             backend.answer_all(&mut self.clients, now);
                         }
-                        self.drive_clients(now);
+                        self.drive_all_clients(now);
                     }
                     self.stop_downloads(now);
                     self.clients.cut_all(self.poll.registry(), now);

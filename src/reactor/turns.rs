@@ -1,7 +1,7 @@
 //! Which clients have something to do, and in which order they come to it.
 //!
-//! Pure: owns names of clients, knows no client. `clients` keeps it, `drive` takes from it. A turn of the loop has an end however many have much to
-//! do, or workers would wait for work meanwhile; who was not reached is the next turn's first.
+//! Pure: owns names of clients, knows no client. `clients` keeps it, `drive` takes from it. A turn of the loop has an end however many clients have sent
+//! something, or workers would wait for work meanwhile; who was not reached is the next turn's first.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::request::ClientKey;
 /// Clients with something to do.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Whose answer has come, the newest first: they give room back to others.
+    /// For whom the supervisor has something, all of whom are reached in each turn: workers say no more than that in one.
     answered: Vec<ClientKey>,
     /// Those of whom something has come, the one that waits longest first.
     waiting: VecDeque<ClientKey>,
@@ -40,13 +40,13 @@ impl Turns {
         }
     }
 
-    /// The next one that is no connection of HTTP/2.
-    pub(super) fn pop(&mut self) -> Option<ClientKey> {
-        self.answered.pop().or_else(|| self.waiting.pop_front())
-    }
-
-    pub(super) fn pop_session(&mut self) -> Option<ClientKey> {
-        self.sessions.pop_front()
+    /// The next one of this cause.
+    pub(super) fn pop(&mut self, cause: Cause) -> Option<ClientKey> {
+        match cause {
+            Cause::Answer => self.answered.pop(),
+            Cause::Event => self.waiting.pop_front(),
+            Cause::Session => self.sessions.pop_front(),
+        }
     }
 
     pub(super) fn postpone(&mut self, key: ClientKey) {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_come_first_then_who_waits_longest_and_sessions_for_themselves() {
+    fn each_cause_has_its_own_line_and_who_waits_longest_is_its_first() {
         let mut turns = Turns::default();
         turns.add(key(1), Cause::Event);
         turns.add(key(2), Cause::Event);
@@ -83,9 +83,8 @@ mod tests {
         turns.add(key(4), Cause::Session);
         turns.postpone(key(5));
         assert_eq!(turns.len(), 4);
-        let order: Vec<u32> = std::iter::from_fn(|| turns.pop()).map(|key| key.index).collect();
-        assert_eq!(order, [3, 1, 2]);
-        assert_eq!(turns.pop_session(), Some(key(4)));
+        let mut all = |cause| std::iter::from_fn(|| turns.pop(cause)).map(|key| key.index).collect::<Vec<u32>>();
+        assert_eq!((all(Cause::Answer), all(Cause::Event), all(Cause::Session)), (vec![3], vec![1, 2], vec![4]));
         assert!(!turns.is_empty());
         assert_eq!(turns.take_postponed(), [key(5)]);
         assert!(turns.is_empty());

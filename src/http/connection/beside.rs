@@ -30,7 +30,7 @@ impl Connection {
     /// So many bytes of the body have been sent, behind an output that was empty. The last of them ends the response.
     pub fn handle_sent_beside(&mut self, count: u64, now: Instant) {
         if count > 0 {
-            self.count_written(count, now);
+            self.outflow.handle_written(count, now);
             self.count_beside(count, now);
             self.settle_sending(now);
         }

@@ -14,25 +14,15 @@ impl Connection {
         self.write_deadline().is_some_and(|deadline| deadline <= now)
     }
 
-    /// The client's side has everything that was written but the last `unacknowledged` bytes. A socket that takes nothing has much in it: it tells
-    /// of room only when a third of that is gone, and a client may need minutes for so much.
+    /// The client's side has everything that was written but the last `unacknowledged` bytes.
     pub fn handle_acknowledged(&mut self, unacknowledged: u64, now: Instant) {
-        let acknowledged = self.written.saturating_sub(unacknowledged).max(self.acknowledged);
-        let fresh = acknowledged - self.acknowledged;
-        self.acknowledged = acknowledged;
-        if fresh > 0 {
-            self.write_since = now;
-        }
-        let waited = now.saturating_duration_since(self.send_since);
-        self.send = self.send.after(&self.context.timeouts.send, waited, fresh);
-        self.send_since = now;
+        self.outflow.handle_acknowledged(&self.context.timeouts.send, unacknowledged, now);
     }
 
     /// The server stood still for `leap`, which is no time of the client's.
     pub fn forgive(&mut self, leap: Duration) {
-        for since in [&mut self.read_since, &mut self.write_since, &mut self.send_since] {
-            *since += leap;
-        }
+        self.read_since += leap;
+        self.outflow.forgive(leap);
     }
 
     /// Whether it is the client's turn to read: there is output, or a body beside it.
@@ -41,18 +31,10 @@ impl Connection {
         is_beside || !self.output().is_empty()
     }
 
-    /// So many bytes have been written.
-    pub(super) fn count_written(&mut self, count: u64, now: Instant) {
-        self.written += count;
-        self.write_since = now;
-    }
-
-    /// Where it may have stopped to be the client's turn: what it is given later is counted when somebody looks.
+    /// Where it may have stopped to be the client's turn.
     pub(super) fn settle_sending(&mut self, now: Instant) {
         if !self.is_sending() {
-            let waited = now.saturating_duration_since(self.send_since);
-            self.send = self.send.after(&self.context.timeouts.send, waited, 0);
-            self.send_since = now;
+            self.outflow.end_turn(&self.context.timeouts.send, now);
         }
     }
 

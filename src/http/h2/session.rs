@@ -26,7 +26,7 @@ use crate::http::limits::{
     FAREWELL_BYTES_MAX, H2_CANCELS_MAX, H2_ERRORS_MAX, H2_OUTPUT_BYTES_HIGH, H2_OVERHEAD_BYTES_MAX, H2_OVERHEAD_FACTOR,
     H2_RESETS_REMEMBERED, H2_RESETS_UNSEEN_MAX, H2_SEND_BUFFER_BYTES, Limits, SPARE_BUFFER_BYTES_MAX,
 };
-use crate::http::patience::Patience;
+use crate::http::outflow::Outflow;
 use crate::http::target::Scheme;
 
 /// What each field costs in a header list beyond its bytes (RFC 9113 §6.5.2).
@@ -65,12 +65,8 @@ pub struct Session {
     has_ended: bool,
     /// Since when nothing has been asked for.
     idle_since: Instant,
-    write_since: Instant,
-    /// Patience with a client that reads, as of a connection of HTTP/1.1, and the bytes that it is measured by.
-    send: Patience,
-    send_since: Instant,
-    written: u64,
-    acknowledged: u64,
+    /// How the client reads.
+    outflow: Outflow,
     flag: Arc<Flag>,
     waker: Waker,
 }
@@ -148,7 +144,7 @@ impl Session {
     pub fn new(context: Rc<Context>, scheme: Scheme, now: Instant) -> Session {
         let (flag, waker) = Flag::new();
         let pipe = Pipe::default();
-        let send = Patience::new(&context.timeouts.send);
+        let outflow = Outflow::new(&context.timeouts.send, now);
         let handshake = builder(&context.limits).handshake(pipe.clone());
         Session {
             context,
@@ -169,11 +165,7 @@ impl Session {
             linger_bytes_left: FAREWELL_BYTES_MAX,
             has_ended: false,
             idle_since: now,
-            write_since: now,
-            send,
-            send_since: now,
-            written: 0,
-            acknowledged: 0,
+            outflow,
             flag,
             waker,
         }
@@ -269,7 +261,8 @@ impl Session {
             self.sent = 0;
             self.pipe.swap_output(&mut self.output);
             if !self.output.is_empty() {
-                (self.write_since, self.send_since) = (now, now);
+                self.outflow.write_since = now;
+                self.outflow.begin_turn(now);
             }
         }
         if self.streams == 0 && self.output.is_empty() {
@@ -328,12 +321,10 @@ impl Session {
     pub fn consume_output(&mut self, count: usize, now: Instant) {
         self.sent += count;
         if count > 0 {
-            self.written += count as u64;
-            self.write_since = now;
+            self.outflow.handle_written(count as u64, now);
         }
         if self.sent >= self.output.len() {
-            let waited = now.saturating_duration_since(self.send_since);
-            self.send = self.send.after(&self.context.timeouts.send, waited, 0);
+            self.outflow.end_turn(&self.context.timeouts.send, now);
             self.collect_output(now);
         }
     }
@@ -355,9 +346,8 @@ impl Session {
 
     /// The server stood still for `leap`, which is no time of the client's.
     pub fn forgive(&mut self, leap: Duration) {
-        for since in [&mut self.idle_since, &mut self.write_since, &mut self.send_since] {
-            *since += leap;
-        }
+        self.idle_since += leap;
+        self.outflow.forgive(leap);
         if let Service::Draining { since: Some(since) } = &mut self.service {
             *since += leap;
         }
@@ -398,7 +388,7 @@ impl Session {
             (Phase::Open(_), _) if !self.is_proven => Some(self.idle_since + timeouts.head),
             // What is still written of responses counts, and so does the answer to a ping.
             (Phase::Open(_), _) if self.streams == 0 => {
-                Some(self.idle_since.max(self.write_since) + timeouts.keep_alive)
+                Some(self.idle_since.max(self.outflow.write_since) + timeouts.keep_alive)
             }
             (Phase::ShuttingWrite | Phase::Lingering, _) => Some(self.idle_since + timeouts.linger),
             (Phase::Open(_) | Phase::Closing | Phase::Closed { .. }, _) => None,
@@ -406,10 +396,7 @@ impl Session {
     }
 
     fn write_deadline(&self) -> Option<Instant> {
-        let timeouts = &self.context.timeouts;
-        let pause_end = (!self.output().is_empty()).then(|| self.write_since + timeouts.write)?;
-        let next_look = self.send.next_look(&timeouts.send, self.send_since);
-        Some(next_look.map_or(pause_end, |look| look.min(pause_end)))
+        (!self.output().is_empty()).then(|| self.outflow.deadline(&self.context.timeouts))
     }
 
     /// Whether `handle_timeout` would judge how fast the client reads: `handle_acknowledged` has to be said first.
@@ -419,15 +406,7 @@ impl Session {
 
     /// The client's side has everything that was written but the last `unacknowledged` bytes.
     pub fn handle_acknowledged(&mut self, unacknowledged: u64, now: Instant) {
-        let acknowledged = self.written.saturating_sub(unacknowledged).max(self.acknowledged);
-        let fresh = acknowledged - self.acknowledged;
-        self.acknowledged = acknowledged;
-        if fresh > 0 {
-            self.write_since = now;
-        }
-        let waited = now.saturating_duration_since(self.send_since);
-        self.send = self.send.after(&self.context.timeouts.send, waited, fresh);
-        self.send_since = now;
+        self.outflow.handle_acknowledged(&self.context.timeouts.send, unacknowledged, now);
     }
 
     /// Whether its streams can go on.

@@ -44,6 +44,25 @@ fn sigquit_finishes_what_is_in_flight_and_accepts_nothing_more() {
     drains(Signal::SIGQUIT);
 }
 
+#[test]
+fn what_many_clients_have_sent_before_the_drain_is_served() {
+    // More than one turn of the loop is for.
+    let server = Form::Handlers.setup().server("shutdown-timeout-ms", 60_000).start();
+    let mut clients: Vec<Client> = (0..150).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.get("/hello");
+        client.response().assert(200, HELLO);
+    }
+    server.paused(|| {
+        clients.iter_mut().for_each(|client| client.get("/hello"));
+        server.signal(Signal::SIGQUIT);
+    });
+    for client in &mut clients {
+        client.response().assert(200, HELLO);
+    }
+    server.expect_clean_exit();
+}
+
 /// SIGTERM and SIGINT: what a worker has gets a moment, what waits for one is answered at once.
 #[track_caller]
 fn stops_fast(signal: Signal) {

@@ -332,6 +332,19 @@ impl Worker {
         }
     }
 
+    /// Waits until the worker waits: its guest has nothing to run.
+    pub fn wait_until_asleep(&self) {
+        let deadline = now() + PATIENCE;
+        let is_asleep = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it has not been waited for");
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+        };
+        while !is_asleep() {
+            assert!(now() < deadline, "it never sleeps");
+            std::thread::yield_now();
+        }
+    }
+
     pub fn signal(&self, signal: i32) {
         assert!(self.ended.is_none(), "a worker that has been waited for has no id");
         // SAFETY: it has not been waited for, so its id is still its own.

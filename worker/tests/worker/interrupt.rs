@@ -93,6 +93,8 @@ fn a_waiting_guest_has_no_stack_to_be_looked_at_and_goes_on() {
     let mut worker = Worker::serving(&guest("wasi-faults"));
     worker.send(&ToWorker::Request { id: RequestId(1), head: head_with_query("/sleep", "ms=300"), end: true });
     worker.wait_until_started(1);
+    // What has started has yet to come to its wait.
+    worker.wait_until_asleep();
     assert_eq!(inspect(&mut worker, 1), "");
     assert_eq!(worker.outcome(1).text(), "slept\n");
 }
